@@ -1,0 +1,6 @@
+"""Lets ``python -m poller`` do what ``poller`` does."""
+
+from poller.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What a body claims to be, and whether its first bytes give it the lie.
+
+Remotes and the storage behind them answer 200 with an error page now and then: HTML from
+a proxy, XML from a bucket, JSON from a gateway. Such a page must never be published as
+the file it stands in for.
+"""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+FALLBACK = ".bin"
+HEAD = 1024
+"""Bytes of a body's beginning that are looked at."""
+
+_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,80}/[a-z0-9!#$&^_.+-]{1,80}")
+_PAGES = re.compile(r"text/.*|application/(xhtml\+xml|json|xml|problem\+json)|.*\+(json|xml)")
+_MARKUP = re.compile(rb"<(!--|!doctype|\?xml|[a-z_][\w:.-]*[\s/>])", re.IGNORECASE)
+_JSON = re.compile(rb"\{\s*[\"}]|\[\s*([\[{\"\d\]-]|true|false|null)")
+_BLANK = b"\xef\xbb\xbf \t\r\n\f"
+_CONTROL = bytes(set(range(32)) - set(b"\t\r\n\f"))
+
+
+def media_type(header: str | None) -> str:
+    """Read a ``Content-Type`` (RFC 9110, 8.3) without its parameters; empty if it is none."""
+    declared = (header or "").partition(";")[0].strip().lower()
+    return declared if _TYPE.fullmatch(declared) else ""
+
+
+def extension(declared: str, extensions: Mapping[str, str]) -> str:
+    """Choose the extension for a media type: a listed one, or none that anything would open."""
+    return extensions.get(declared, FALLBACK)
+
+
+def is_page(declared: str, head: bytes, extensions: Mapping[str, str]) -> bool:
+    """Tell whether a body is a page where a file was promised.
+
+    Args:
+        declared: its media type.
+        head: its first ``HEAD`` bytes, or all of it.
+        extensions: the types that the remote's files may have.
+    """
+    if declared in extensions:
+        return not _PAGES.fullmatch(declared) and _reads_as_page(head)
+    return bool(_PAGES.fullmatch(declared)) or _reads_as_page(head)
+
+
+def _reads_as_page(head: bytes) -> bool:
+    """Judge by the bytes. All of them must be text: binary data may well begin with ``<`` or ``{``.
+
+    Text in whatever encoding: what tells it from binary data is that it has no control characters.
+    """
+    if len(head.translate(None, _CONTROL)) < len(head):
+        return False
+    start = head.lstrip(_BLANK)
+    return bool(_MARKUP.match(start)) or _is_json(start, whole=len(head) < HEAD)
+
+
+def _is_json(start: bytes, *, whole: bool) -> bool:
+    if not whole:
+        return bool(_JSON.match(start))
+    if start[:1] not in {b"{", b"["}:
+        return False
+    try:
+        msgspec.json.decode(start)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True

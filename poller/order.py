@@ -1,0 +1,538 @@
+"""An order and its fate.
+
+Two rules. Everything that changes an order's state lives in this file; and this file
+does no I/O, reads no clock and knows no remote: an *outcome* (what a step found out)
+and ``now`` come in, the order as it should be goes out.
+
+The theory
+==========
+
+An order is **due** when ``due_at`` has passed. That one time is the poll interval, the
+backoff, ``Retry-After`` and the claim, so whoever wants an order to be looked at later
+sets it, and nothing else schedules anything.
+
+    held ──confirm──▶ pending ──published, nothing to fetch──▶ done
+     │                │  ▲  │
+     │                │  │  └──refused, gone, deadline, attempts, …──▶ failed
+     └────cancel──────┴──┼────▶ canceled                                 │
+                         │         │                                     │
+                         └─────────┴─────────retry───────────────────────┘
+
+Waiting is not failing: *not ready*, a fault of our own disk, a remote that is paused
+and being stopped spend no attempt. Trouble does, and ``attempts`` counts troubles **in
+a row**: an answer that makes sense starts it afresh. States at rest have no ``due_at``;
+they change only by an explicit retry, which opens a new **generation**.
+
+Asking, downloading and waiting are facts about a process, not about an order, and are
+therefore no states.
+"""
+
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol, TypeAlias, assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from poller.errors import Conflict
+
+
+class State(StrEnum):
+    """Where an order stands."""
+
+    HELD = "held"
+    """Waits for the shop's confirmation."""
+    PENDING = "pending"
+    """Is asked about until its file is here."""
+    DONE = "done"
+    """Every file is published, or there was nothing to fetch."""
+    FAILED = "failed"
+    """Will not be had; the cause says why, and a retry opens a new generation."""
+    CANCELED = "canceled"
+    """The shop no longer wants it."""
+
+
+class Cause(StrEnum):
+    """Why an order failed."""
+
+    REFUSED = "refused"
+    """The remote says no: the task failed there, or it does not take the question."""
+    GONE = "gone"
+    """The remote no longer has the task or its file, or never had it."""
+    DEADLINE = "deadline"
+    ATTEMPTS = "attempts"
+    """Too many troubles in a row."""
+    UNSAFE = "unsafe"
+    """An address, redirect or name that we will not touch."""
+    TOO_LARGE = "too_large"
+    WRONG_CONTENT = "wrong_content"
+    """An error page, an empty body, or bytes that nothing vouches for."""
+
+
+class Key(NamedTuple):
+    """What names an order: the remote's name and its own name for the task."""
+
+    remote: str
+    task_id: str
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One published file.
+
+    Attributes:
+        name: its path inside the orders folder, with ``/`` between folders.
+        size: bytes.
+        sha256: lower-case hex digest of the whole content.
+        media_type: as the remote declared it, without parameters; empty if it did not.
+        published_at: epoch seconds.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    media_type: str
+    published_at: float
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """One remote task whose file we are to collect. Times are epoch seconds.
+
+    Attributes:
+        due_at: when it needs attention; None at rest.
+        deadline: when we stop asking.
+        opened_at: when this generation began: added, confirmed or retried.
+        ready_at: when the remote first said that this generation's file exists.
+        checks: questions asked in this generation.
+        attempts: troubles in a row.
+        expiries: links in a row that had expired by the time we followed them.
+        progress: 0 to 1, if the remote tells.
+        context: whatever the shop wants to find again beside the order.
+        deadline_as_given: the deadline in the shop's own words, if it gave one.
+        filename: this order's own file name pattern, if it has one.
+        version: grows by one with every change; a save needs the one it started from.
+    """
+
+    remote: str
+    task_id: str
+    state: State
+    created_at: float
+    updated_at: float
+    opened_at: float
+    deadline: float
+    due_at: float | None = None
+    cause: Cause | None = None
+    reason: str | None = None
+    ready_at: float | None = None
+    checks: int = 0
+    attempts: int = 0
+    expiries: int = 0
+    progress: float | None = None
+    files: tuple[File, ...] = ()
+    batch: str | None = None
+    feed: str | None = None
+    filename: str | None = None
+    context: dict[str, Any] = {}
+    dry_run: bool = False
+    deadline_as_given: str | None = None
+    generation: int = 1
+    version: int = 1
+
+    @property
+    def key(self) -> Key:
+        """What names this order."""
+        return Key(self.remote, self.task_id)
+
+    @property
+    def request(self) -> tuple[object, ...]:
+        """What the shop asked for: the same key with another request is a conflict."""
+        return (self.batch, self.feed, self.filename, self.context, self.dry_run, self.deadline_as_given)
+
+
+# --- Outcomes: what a step found out ---------------------------------------------------
+
+
+class NotReady(msgspec.Struct, frozen=True, kw_only=True):
+    """The remote is still working. *retry_after* is its wish, in seconds."""
+
+    retry_after: float | None = None
+    progress: float | None = None
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """Every file stands in the orders folder.
+
+    Attributes:
+        conflict: whether other bytes held a file's name, so that ours are its next version.
+    """
+
+    files: tuple[File, ...]
+    conflict: bool = False
+
+
+class NothingToFetch(msgspec.Struct, frozen=True, kw_only=True):
+    """The task is complete and has no file (an import, say)."""
+
+
+class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
+    """We were stopped before the step ended."""
+
+
+class Setback(msgspec.Struct, frozen=True, kw_only=True):
+    """Something stood in the way.
+
+    Attributes:
+        reason: one sentence for a person.
+        status: HTTP status, if there was one.
+        address: what was asked, without its query.
+    """
+
+    reason: str
+    status: int | None = None
+    address: str | None = None
+
+
+class Refused(Setback, frozen=True, kw_only=True):
+    """The remote says no, for good.
+
+    Attributes:
+        report_at: address of the remote's error report, without its query.
+        report: the report's text.
+    """
+
+    report_at: str | None = None
+    report: str | None = None
+
+
+class Gone(Setback, frozen=True, kw_only=True):
+    """The remote no longer has it."""
+
+
+class Absent(Setback, frozen=True, kw_only=True):
+    """The remote does not know the task; shortly after its creation that may pass."""
+
+
+class LinkExpired(Setback, frozen=True, kw_only=True):
+    """The link was dead when we followed it; a new check gets a fresh one."""
+
+
+class Trouble(Setback, frozen=True, kw_only=True):
+    """It went wrong and may go right next time.
+
+    Attributes:
+        retry_after: the remote's wish, in seconds.
+        cause: what the order fails of once its attempts are spent.
+    """
+
+    retry_after: float | None = None
+    cause: Cause = Cause.ATTEMPTS
+
+
+class Unsafe(Setback, frozen=True, kw_only=True):
+    """We were pointed at something that we will not touch."""
+
+
+class TooLarge(Setback, frozen=True, kw_only=True):
+    """The file is larger than we may store."""
+
+
+class Locked(Setback, frozen=True, kw_only=True):
+    """The remote lets nobody of ours in (credentials, certificate): it, not the order, is at fault."""
+
+
+class Stuck(Setback, frozen=True, kw_only=True):
+    """Our own machine is at fault (disk full, read-only, too many files)."""
+
+
+class Crowded(msgspec.Struct, frozen=True, kw_only=True):
+    """The file is ready, but too many others already wait for a download slot."""
+
+
+Outcome: TypeAlias = (
+    NotReady
+    | Published
+    | NothingToFetch
+    | Interrupted
+    | Refused
+    | Gone
+    | Absent
+    | LinkExpired
+    | Trouble
+    | Unsafe
+    | TooLarge
+    | Locked
+    | Stuck
+    | Crowded
+)
+
+
+class Policy(Protocol):
+    """The numbers behind a decision; ``pace`` has the real ones. Times are epoch seconds."""
+
+    @property
+    def attempts(self) -> int:
+        """How many troubles in a row fail an order."""
+        ...
+
+    def next_check(self, order: Order, now: float, retry_after: float | None) -> float:
+        """Tell when to ask again about an order that is not ready."""
+        ...
+
+    def next_try(self, order: Order, now: float, retry_after: float | None) -> float:
+        """Tell when to try again after trouble; ``order.attempts`` already counts it."""
+        ...
+
+    def forgives(self, order: Order, now: float) -> bool:
+        """Tell whether it is still early enough for the remote not to know the task."""
+        ...
+
+    def expired(self, order: Order, now: float) -> bool:
+        """Tell whether the remote has had the file for longer than it keeps one."""
+        ...
+
+
+# --- The fate ---------------------------------------------------------------------------
+
+_LOCAL_PAUSE = 30.0
+"""Seconds until an order that met a local fault is tried again: operators free disks by hand."""
+_CROWD_PAUSE = 1.0
+"""Seconds until an order that found the waiting room full is asked about again."""
+_GONE = 410
+
+
+def decide(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:
+    """Say what becomes of a pending order after one step. Total; an order in any other state stays as it is.
+
+    What changes gets the next version. Its ``due_at`` is never after the deadline, so the
+    last check falls on the deadline itself.
+    """
+    if order.state is not State.PENDING:
+        return order
+    decided = _judge(order, outcome, now, policy)
+    if decided.due_at is not None:
+        decided = _within(decided, outcome, now)
+    return _sealed(order, decided, now)
+
+
+def ready(order: Order, now: float) -> Order:
+    """Note that the remote says the file exists; the same version, for the step that saw it."""
+    return order if order.ready_at is not None else replace(order, ready_at=now)
+
+
+def _judge(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:  # noqa: C901, PLR0911, PLR0912 - one line a case
+    match outcome:
+        case Published(files=files):
+            return replace(_rest(_asked(order), State.DONE), files=files, attempts=0, progress=1.0)
+        case NothingToFetch():
+            return replace(_rest(_asked(order), State.DONE), attempts=0, progress=1.0)
+        case NotReady():
+            return _wait(order, outcome, now, policy)
+        case Absent() if policy.forgives(order, now):
+            return _wait(order, NotReady(), now, policy)
+        case Absent() | Gone():
+            return _fail(_asked(order), Cause.GONE, outcome.reason)
+        case Refused():
+            return _fail(_asked(order), Cause.REFUSED, outcome.reason)
+        case Unsafe():
+            return _fail(_asked(order), Cause.UNSAFE, outcome.reason)
+        case TooLarge():
+            return _fail(_asked(order), Cause.TOO_LARGE, outcome.reason)
+        case LinkExpired():
+            return _renew_link(order, outcome, now, policy)
+        case Trouble():
+            return _suffer(order, outcome, now, policy)
+        case Stuck():
+            return replace(order, due_at=now + _LOCAL_PAUSE, reason=outcome.reason)
+        case Crowded():
+            return replace(_asked(order), due_at=now + _CROWD_PAUSE)
+        case Locked():
+            return replace(order, due_at=now, reason=outcome.reason)
+        case Interrupted():
+            return replace(order, due_at=now)
+        case _:
+            assert_never(outcome)
+
+
+def _wait(order: Order, answer: NotReady, now: float, policy: Policy) -> Order:
+    asked = _asked(order)
+    due_at = policy.next_check(asked, now, answer.retry_after)
+    progress = order.progress if answer.progress is None else answer.progress
+    return replace(asked, due_at=due_at, attempts=0, expiries=0, reason=None, progress=progress)
+
+
+def _suffer(order: Order, trouble: Trouble, now: float, policy: Policy) -> Order:
+    hurt = replace(_asked(order), attempts=order.attempts + 1)
+    if hurt.attempts >= policy.attempts:
+        return _fail(hurt, trouble.cause, trouble.reason)
+    due_at = policy.next_try(hurt, now, trouble.retry_after)
+    return replace(hurt, due_at=due_at, reason=trouble.reason)
+
+
+def _renew_link(order: Order, expiry: LinkExpired, now: float, policy: Policy) -> Order:
+    """Ask again at once for a fresh link; believe the second of two in a row.
+
+    A fresh link that answers 410, or any dead link after the time for which the remote
+    keeps a file, means that the file is gone.
+    """
+    again = replace(order, expiries=order.expiries + 1)
+    believed = expiry.status == _GONE and again.expiries > 1
+    if believed or policy.expired(again, now):
+        return _fail(_asked(again), Cause.GONE, expiry.reason)
+    if again.expiries > 1:
+        return _suffer(again, Trouble(reason=expiry.reason, cause=Cause.GONE), now, policy)
+    return replace(_asked(again), due_at=now, reason=expiry.reason)
+
+
+def _within(order: Order, outcome: Outcome, now: float) -> Order:
+    """Keep a waiting order within its deadline."""
+    if now < order.deadline or isinstance(outcome, Interrupted):
+        return replace(order, due_at=min(order.due_at or now, order.deadline))
+    return _fail(order, Cause.DEADLINE, f"the deadline has passed; the last check said: {_said(outcome)}")
+
+
+def _said(outcome: Outcome) -> str:
+    if isinstance(outcome, Setback):
+        return outcome.reason
+    return "the file is ready, but no download slot is free" if isinstance(outcome, Crowded) else "it is not ready"
+
+
+def _asked(order: Order) -> Order:
+    return replace(order, checks=order.checks + 1)
+
+
+def _rest(order: Order, state: State) -> Order:
+    return replace(order, state=state, due_at=None, reason=None, cause=None)
+
+
+def _fail(order: Order, cause: Cause, reason: str) -> Order:
+    return replace(_rest(order, State.FAILED), cause=cause, reason=reason)
+
+
+def _sealed(before: Order, after: Order, now: float) -> Order:
+    return replace(after, updated_at=now, version=before.version + 1)
+
+
+# --- What the shop may do ---------------------------------------------------------------
+
+ALLOWED: dict[str, frozenset[State]] = {
+    "confirm": frozenset({State.HELD}),
+    "cancel": frozenset({State.HELD, State.PENDING}),
+    "retry": frozenset({State.FAILED, State.CANCELED}),
+    "check": frozenset({State.PENDING}),
+}
+"""From which states each command is taken; from any other it is a conflict."""
+
+
+def place(order: Order) -> Order:
+    """Say in which state a new order begins: held if it is a dry run, else pending and due."""
+    if order.dry_run:
+        return replace(order, state=State.HELD, due_at=None)
+    return replace(order, state=State.PENDING, due_at=order.opened_at)
+
+
+def confirm(order: Order, now: float) -> Order:
+    """Release a held order."""
+    _demand("confirm", order)
+    return _open(order, now)
+
+
+def cancel(order: Order, now: float) -> Order:
+    """Give up an order that has not come to rest."""
+    _demand("cancel", order)
+    return _sealed(order, _rest(order, State.CANCELED), now)
+
+
+def retry(order: Order, now: float) -> Order:
+    """Open a new generation of an order that failed or was canceled."""
+    _demand("retry", order)
+    return _open(replace(order, generation=order.generation + 1, files=(), cause=None), now)
+
+
+def check(order: Order, now: float) -> Order:
+    """Make a pending order due now."""
+    _demand("check", order)
+    return _sealed(order, replace(order, due_at=min(now, order.deadline)), now)
+
+
+def _open(order: Order, now: float) -> Order:
+    """Begin to ask, with the patience the order had from its first day."""
+    fresh = replace(order, reason=None, ready_at=None, checks=0, attempts=0, expiries=0, progress=None)
+    patience = order.deadline - order.opened_at
+    opened = replace(fresh, state=State.PENDING, opened_at=now, due_at=now, deadline=now + patience)
+    return _sealed(order, opened, now)
+
+
+def _demand(command: str, order: Order) -> None:
+    if order.state in ALLOWED[command]:
+        return
+    states = " or ".join(sorted(ALLOWED[command]))
+    raise Conflict(
+        f"order {order.task_id!r} of {order.remote} is {order.state}; only an order that is {states} takes {command!r}",
+    )
+
+
+# --- What is told of it -----------------------------------------------------------------
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """One thing that happened to an order: a line in its history and in the log.
+
+    Attributes:
+        at: epoch seconds.
+        event: what happened, in one word.
+        attempt: troubles in a row, this one included.
+        next_at: when the order is looked at next; None once it is at rest.
+        report_at: address of the remote's error report, without its query.
+        report: the report's text, capped.
+        files: names of the published files.
+    """
+
+    at: float
+    event: str
+    reason: str | None = None
+    cause: Cause | None = None
+    status: int | None = None
+    address: str | None = None
+    attempt: int | None = None
+    next_at: float | None = None
+    report_at: str | None = None
+    report: str | None = None
+    files: tuple[str, ...] = ()
+
+
+QUIET = frozenset({"not_ready", "crowded"})
+"""Events that happen hundreds of times and say nothing new: told, but kept in no history."""
+
+
+def tell(outcome: Outcome, after: Order, now: float) -> Event:
+    """Put into one event what *outcome* did to the order that is now *after*."""
+    event = Event(at=now, event=_word(outcome, after), cause=after.cause, next_at=after.due_at)
+    match outcome:
+        case Published(files=files, conflict=conflict):
+            return replace(event, files=tuple(file.name for file in files), reason=_CONFLICT if conflict else None)
+        case Refused():
+            event = replace(event, report_at=outcome.report_at, report=outcome.report)
+        case Trouble() | LinkExpired():
+            event = replace(event, attempt=after.attempts or None)
+        case _:
+            pass
+    if isinstance(outcome, Setback):
+        event = replace(event, reason=outcome.reason, status=outcome.status, address=outcome.address)
+    return replace(event, reason=after.reason) if after.state is State.FAILED else event
+
+
+_CONFLICT = "other bytes were there under this name already; these are kept as its next version"
+_WORDS: dict[type, str] = {
+    NotReady: "not_ready",
+    Absent: "absent",
+    LinkExpired: "link_expired",
+    Trouble: "trouble",
+    Locked: "remote_paused",
+    Stuck: "local_fault",
+    Crowded: "crowded",
+    Interrupted: "interrupted",
+}
+
+
+def _word(outcome: Outcome, after: Order) -> str:
+    if after.state is State.PENDING:
+        return _WORDS[type(outcome)]
+    return after.state.value
