@@ -1,0 +1,216 @@
+"""Builds everything from the settings, runs it, and stops it in order.
+
+Nothing below this file sees the settings: every part gets the values and the
+collaborators that it uses.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from poller.bus import Bus
+from poller.client import Client
+from poller.downloader import Downloader
+from poller.errors import ConfigurationError
+from poller.lane import Lane, Limits
+from poller.log import Narrator
+from poller.pace import Pace
+from poller.poller import Poller
+from poller.publisher import Publisher
+from poller.redact import Redactor
+from poller.remote import Remote
+from poller.settings import Settings
+from poller.store import Store
+from poller.stores.tinydb import TinyStore
+from poller.web import application
+from poller.wire import Wire
+
+_FILE_THREADS = 8
+"""fsync waits for the disk, so several in parallel are quicker than one; more gained nothing."""
+_SHUTDOWN = 2.0
+"""Seconds that the hook's open requests get at the very end."""
+
+
+class Service:
+    """A poller at work.
+
+    Attributes:
+        url: the hook's address.
+        store: keeps the orders.
+        desk: takes the shop's commands.
+        working: ends when the poller has stopped, or with what it failed of.
+    """
+
+    def __init__(self, *, url: str, store: Store, desk: Poller, working: asyncio.Task[None]) -> None:
+        self.url = url
+        self.store = store
+        self.desk = desk
+        self.working = working
+
+
+@asynccontextmanager
+async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIterator[Service]:
+    """Run a poller; at the end, wait for what is under way and stop everything in order.
+
+    Raises:
+        ConfigurationError, StoreError: it cannot start; the hint says what to do.
+    """
+    redact = redact or Redactor(settings.secrets)
+    bus = Bus()
+    bus.listen(Narrator())
+    async with AsyncExitStack() as stack:
+        store = await TinyStore.open(Path(settings.store), now=time.time)
+        stack.push_async_callback(store.close)
+        files = stack.enter_context(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
+        folder = Publisher(folder=settings.orders_dir, pattern=settings.filename, executor=files, now=time.time)
+        stack.callback(folder.close)
+        lanes = [_lane(remote, settings, store, folder, bus, redact, stack) for remote in settings.remotes]
+        poller = Poller(
+            lanes=lanes,
+            store=store,
+            tell=bus.tell,
+            now=time.time,
+            grace=settings.grace,
+            retention=settings.retention,
+        )
+        url = await _hook(settings, store, poller, stack)
+        working = asyncio.create_task(poller.run(), name="poller")
+        working.add_done_callback(_heard)
+        try:
+            yield Service(url=url, store=store, desk=poller, working=working)
+        finally:
+            poller.stop()
+            await working
+
+
+def _heard(working: asyncio.Task[None]) -> None:
+    """Tell at once that the poller died; whoever runs it ends, and raises it again."""
+    error = None if working.cancelled() else working.exception()
+    if error is not None:
+        structlog.get_logger("poller").critical("crashed", exc_info=error)
+
+
+async def serve(settings: Settings, redact: Redactor) -> int:
+    """Run a poller until a signal: the first lets it finish, the second interrupts.
+
+    Returns:
+        The exit code: 0, or 128 and the number of the second signal.
+
+    Raises:
+        ConfigurationError, StoreError: it cannot start; the hint says what to do.
+    """
+    log = structlog.get_logger("poller")
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    with _signals(signals.put_nowait):
+        async with running(settings, redact) as service:
+            log.info("listening", url=service.url, remotes=[remote.name for remote in settings.remotes])
+            await _first(signals, service)
+            log.info("stopping", under_way=service.desk.under_way, grace=settings.grace)
+            service.desk.stop()
+            number = await _first(signals, service)
+            service.desk.abandon()
+    log.info("stopped", at_once=number is not None)
+    return 0 if number is None else 128 + number
+
+
+async def _first(signals: asyncio.Queue[int], service: Service) -> int | None:
+    """Wait for a signal, or for the work to end; give the signal if it came first."""
+    signal_ = asyncio.create_task(signals.get())
+    await asyncio.wait({signal_, service.working}, return_when=asyncio.FIRST_COMPLETED)
+    if signal_.done():
+        return signal_.result()
+    signal_.cancel()
+    return None
+
+
+@contextmanager
+def _signals(heard: Callable[[int], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, heard, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _lane(
+    remote: Remote,
+    settings: Settings,
+    store: Store,
+    folder: Publisher,
+    bus: Bus,
+    redact: Redactor,
+    stack: AsyncExitStack,
+) -> Lane:
+    wire = Wire(
+        base=remote.base,
+        origins=remote.origins,
+        connections=settings.checks + settings.downloads,
+        idle_timeout=settings.idle_timeout,
+        floor_rate=settings.floor_rate,
+        clock=time.monotonic,
+    )
+    stack.push_async_callback(wire.close)
+    client = Client(remote=remote, wire=wire, learn=redact.learn, now=time.time, clock=time.monotonic)
+    pace = Pace(
+        interval_min=settings.interval_min,
+        interval_max=settings.interval_max,
+        attempts=settings.attempts,
+        window=remote.delivery.window,
+    )
+    downloader = Downloader(
+        source=client,
+        folder=folder,
+        delivery=remote.delivery,
+        max_bytes=settings.max_file_bytes,
+        now=time.time,
+    )
+    return Lane(
+        remote=remote,
+        asker=client,
+        fetcher=downloader,
+        store=store,
+        policy=pace,
+        tell=bus.tell,
+        redact=redact,
+        now=time.time,
+        limits=Limits(checks=settings.checks, downloads=settings.downloads, lease=settings.lease),
+    )
+
+
+async def _hook(settings: Settings, store: Store, poller: Poller, stack: AsyncExitStack) -> str:
+    """Listen; give the address, with the port that was found if any would do."""
+    hook = application(
+        store=store,
+        desk=poller,
+        remotes=[remote.name for remote in settings.remotes],
+        orders_dir=settings.orders_dir,
+        deadline=settings.deadline,
+        token=settings.token,
+        hosts=(settings.host, *settings.allowed_hosts),
+        origins=settings.allowed_origins,
+        max_pending=settings.max_pending,
+        now=time.time,
+    )
+    # An access log of every request halves what the hook can take; what matters is told as an event.
+    runner = web.AppRunner(hook, access_log=None, shutdown_timeout=_SHUTDOWN)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+    except OSError as error:
+        reason = f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
+        hint = "choose another POLLER_PORT (0 finds a free one), or stop what listens there"
+        raise ConfigurationError(reason, hint=hint) from None
+    host, port = runner.addresses[0][:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

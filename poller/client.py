@@ -1,0 +1,212 @@
+"""Runs the conversations of one remote, and opens its links.
+
+What a conversation yields is sent; what comes back is sent into it; what it returns is
+the answer. On the way a request gets the remote's credentials if it wants them, is
+repeated once with a fresh token after a 401, and a hiccup (a reset connection, a 503)
+is retried within seconds. Anything longer belongs into the store's schedule, not here.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import backoff
+
+from poller.address import Origin, bare
+from poller.keyring import Keyring
+from poller.order import Locked, Outcome, Trouble
+from poller.remote import Aborted, Answer, Auth, Conversation, Denied, Link, Remote, Reply, Request, retry_after
+from poller.wire import Body, Wire
+
+T = TypeVar("T")
+
+_UNAUTHORIZED = 401
+_HICCUPS = frozenset({408, 425, 429, 502, 503, 504})
+_TRIES = 3
+_LONGEST_HICCUP = 5.0
+"""Seconds: a remote that asks for more than this is asked again by the schedule."""
+_REPLY_BYTES = 2**20
+_REPLY_SECONDS = 60.0
+"""For a question until its reply is read whole, hiccups included; files have their own limits."""
+
+
+class Client:
+    """Talks to one remote.
+
+    Args:
+        remote: whom, and how.
+        wire: carries requests.
+        learn: is told every token that is issued to us, so that it is never shown.
+        now: epoch seconds, for ``Retry-After`` as a date.
+        clock: monotonic seconds, for the life of tokens.
+        hiccup: seconds before the first retry of a hiccup; doubled for the next.
+    """
+
+    def __init__(
+        self,
+        *,
+        remote: Remote,
+        wire: Wire,
+        learn: Callable[[str], None],
+        now: Callable[[], float],
+        clock: Callable[[], float],
+        hiccup: float = 0.2,
+    ) -> None:
+        self._remote = remote
+        self._wire = wire
+        self._now = now
+        self._keyring = self._made(remote.auth, learn, clock)
+        self._patiently = backoff.on_exception(
+            _waits,
+            _Hiccup,
+            max_tries=_TRIES,
+            giveup=_too_long,
+            jitter=None,
+            logger=None,
+            first=hiccup,
+        )(self._once)
+
+    def _made(self, auth: Auth | None, learn: Callable[[str], None], clock: Callable[[], float]) -> Keyring | None:
+        return None if auth is None else Keyring(auth=auth, run=self._converse, learn=learn, clock=clock)
+
+    async def ask(self, conversation: Conversation[Answer]) -> Answer | Outcome:
+        """Carry out a conversation; whatever goes wrong on the way is an outcome, too."""
+        try:
+            return await self._converse(conversation)
+        except Aborted as aborted:
+            return aborted.outcome
+        except Denied as denied:
+            return Locked(reason=str(denied))
+
+    @asynccontextmanager
+    async def open(self, link: Link, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[Body]:
+        """Open a link, with credentials if it is one of the remote's own.
+
+        Raises:
+            Aborted: it could not be opened. (A status other than 200 is not an error here.)
+        """
+        request = Request(method="GET", url=link.url, auth=link.auth, headers=dict(headers or {}))
+        try:
+            async with self._signed(request, roam=True) as body:
+                yield body
+        except Denied as denied:
+            raise Aborted(Locked(reason=str(denied))) from None
+
+    async def _converse(self, conversation: Conversation[T]) -> T:
+        """Send what is yielded until the answer is returned; failures are thrown in, to be caught there or not."""
+        try:
+            request = next(conversation)
+            while True:
+                try:
+                    reply = await self._exchange(request)
+                except (Aborted, Denied) as failure:
+                    request = conversation.throw(failure)
+                else:
+                    request = conversation.send(reply)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+        finally:
+            conversation.close()
+
+    async def _exchange(self, request: Request) -> Reply:
+        """Get the reply to one request, riding out hiccups if asking twice does no harm."""
+        try:
+            async with asyncio.timeout(_REPLY_SECONDS):
+                return await (self._patiently if request.method == "GET" else self._reply)(request)
+        except _Hiccup as hiccup:
+            return hiccup.settled()
+        except TimeoutError:
+            reason = f"the reply took more than {_REPLY_SECONDS:.0f} s"
+            raise Aborted(Trouble(reason=reason, address=bare(request.url))) from None
+
+    async def _once(self, request: Request) -> Reply:
+        try:
+            reply = await self._reply(request)
+        except Aborted as aborted:
+            if _unanswered(aborted.outcome):
+                raise _Hiccup(aborted) from None
+            raise
+        if reply.status in _HICCUPS:
+            raise _Hiccup(reply)
+        return reply
+
+    async def _reply(self, request: Request) -> Reply:
+        async with self._signed(request) as body:
+            return Reply(
+                status=body.status,
+                headers=body.headers,
+                body=await body.read(_REPLY_BYTES),
+                url=body.url,
+                retry_after=retry_after(body.headers.get("retry-after"), self._now()),
+            )
+
+    @asynccontextmanager
+    async def _signed(self, request: Request, *, roam: bool = False) -> AsyncIterator[Body]:
+        """Send *request* with credentials; after a 401, once more with a fresh token."""
+        if self._keyring is None or not self._is_own(request):
+            async with self._wire.send(request, {}, roam=roam) as body:
+                yield body
+            return
+        token = await self._keyring.token()
+        async with self._wire.send(request, self._keyring.headers(token), roam=roam) as body:
+            if not self._turned_away(body):
+                yield body
+                return
+        token = await self._keyring.replace(token)
+        async with self._wire.send(request, self._keyring.headers(token), roam=roam) as body:
+            if self._turned_away(body):
+                raise Denied(f"{bare(request.url)} answered 401 to a fresh token, too")
+            yield body
+
+    def _is_own(self, request: Request) -> bool:
+        try:
+            return request.auth and Origin.of(request.url) == self._remote.base
+        except ValueError:
+            return False
+
+    def _turned_away(self, body: Body) -> bool:
+        """Tell whether the remote itself wants another token; what a redirect led to never saw ours."""
+        return body.status == _UNAUTHORIZED and Origin.of(body.url) == self._remote.base
+
+
+class _Hiccup(Exception):  # noqa: N818 - it may well end in a reply
+    """Something that is likely to be over in a moment."""
+
+    def __init__(self, seen: Aborted | Reply) -> None:
+        super().__init__()
+        self.seen = seen
+
+    @property
+    def retry_after(self) -> float:
+        return (isinstance(self.seen, Reply) and self.seen.retry_after) or 0.0
+
+    def settled(self) -> Reply:
+        """Say what it came to in the end: the last reply, or the last failure."""
+        if isinstance(self.seen, Aborted):
+            raise self.seen
+        return self.seen
+
+
+def _unanswered(outcome: Outcome) -> bool:
+    """Tell whether nothing answered: what did answer has a status, and its say."""
+    return isinstance(outcome, Trouble) and outcome.status is None
+
+
+def _too_long(error: Exception) -> bool:
+    return isinstance(error, _Hiccup) and error.retry_after > _LONGEST_HICCUP
+
+
+def _waits(first: float) -> Generator[float, Any, None]:
+    """Say how long to wait: as the remote wishes, else doubling, with jitter of our own.
+
+    backoff sends each exception in. Its own jitter would cut a ``Retry-After`` short.
+    """
+    error = yield 0.0
+    wait = first
+    while True:
+        wish = error.retry_after if isinstance(error, _Hiccup) else 0.0
+        error = yield max(wish, wait * (0.5 + random.random() / 2))  # noqa: S311 - spreads load, guards nothing
+        wait *= 2

@@ -1,0 +1,191 @@
+"""From a link to a published file: stream, verify, publish."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Generic, Protocol, TypeVar
+
+from poller import content
+from poller.address import bare
+from poller.order import Cause, File, LinkExpired, Order, Outcome, Published, Stuck, TooLarge, Trouble
+from poller.remote import Aborted, Delivery, Link, Ready, retry_after
+from poller.shield import complete, finish
+
+
+class Body(Protocol):
+    """A response whose body is still to come; see ``wire.Body``."""
+
+    status: int
+    url: str
+    headers: Mapping[str, str]
+    length: int | None
+    framed: bool
+
+    def blocks(self) -> AsyncGenerator[bytes, None]:
+        """Give the body in large blocks; raises Aborted if it stops before its end."""
+        ...
+
+
+class Source(Protocol):
+    """Opens links; see ``client.Client``."""
+
+    def open(self, link: Link) -> AbstractAsyncContextManager[Body]:
+        """Open one; raises Aborted if it cannot be."""
+        ...
+
+
+class Partial(Protocol):
+    """A file that is still being received; see ``publisher.Partial``."""
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        ...
+
+    @property
+    def head(self) -> bytes:
+        """The first of them."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Their hex digest."""
+        ...
+
+    async def write(self, block: bytes) -> None:
+        """Append; raises OSError."""
+        ...
+
+
+P = TypeVar("P", bound=Partial)
+
+
+class Folder(Protocol[P]):
+    """Where files go; see ``publisher.Publisher``."""
+
+    def partial(self) -> AbstractAsyncContextManager[P]:
+        """Begin a file that is gone afterwards unless it was published."""
+        ...
+
+    async def publish(self, partial: P, order: Order, *, media_type: str, ext: str) -> tuple[File, bool]:
+        """Give it its final name; tell whether other bytes held that already."""
+        ...
+
+
+class Downloader(Generic[P]):
+    """Fetches the files of one remote.
+
+    Args:
+        source: opens links.
+        folder: takes the files.
+        delivery: what the remote's files are like.
+        max_bytes: more than this is refused, announced or not.
+        now: epoch seconds.
+    """
+
+    def __init__(
+        self, *, source: Source, folder: Folder[P], delivery: Delivery, max_bytes: int, now: Callable[[], float]
+    ) -> None:
+        self._source = source
+        self._folder = folder
+        self._delivery = delivery
+        self._max_bytes = max_bytes
+        self._now = now
+
+    async def fetch(self, order: Order, ready: Ready) -> Outcome:
+        """Fetch every file of an order. Whatever goes wrong is an outcome, too.
+
+        Once the last file is being published, a cancellation comes too late: the
+        outcome is returned all the same, and must be saved.
+        """
+        try:
+            return await self._collect(order, ready)
+        except Aborted as aborted:
+            return aborted.outcome
+        except OSError as error:
+            return _stuck(error)
+
+    async def _collect(self, order: Order, ready: Ready) -> Published:
+        last = len(ready.links) - 1
+        published = [await self._one(order, link, last=number == last) for number, link in enumerate(ready.links)]
+        return Published(
+            files=tuple(file for file, _ in published),
+            conflict=any(conflict for _, conflict in published),
+        )
+
+    async def _one(self, order: Order, link: Link, *, last: bool) -> tuple[File, bool]:
+        async with self._folder.partial() as partial:
+            body = await self._receive(link, partial)
+            await self._vouch(link, body, partial)
+            declared = content.media_type(body.headers.get("content-type"))
+            ext = content.extension(declared, self._delivery.extensions)
+            publishing = self._folder.publish(partial, order, media_type=declared, ext=ext)
+            return await (complete if last else finish)(publishing)
+
+    async def _receive(self, link: Link, partial: Partial) -> Body:
+        async with self._source.open(link) as body:
+            self._admit(body)
+            async with aclosing(body.blocks()) as blocks:
+                async for block in blocks:
+                    if partial.size + len(block) > self._max_bytes:
+                        raise Aborted(self._too_large(body))
+                    await partial.write(block)
+        self._verify(body, partial)
+        return body
+
+    def _admit(self, body: Body) -> None:
+        """Refuse a body by what its head says, before a byte of it is read."""
+        if body.status != 200:  # noqa: PLR2004 - no range was asked for, so nothing else is a whole file
+            raise Aborted(self._refusal(body))
+        encoding = body.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in {"", "identity"}:
+            raise Aborted(_wrong(body, f"the file came encoded as {encoding}, which nobody asked for"))
+        if (body.length or 0) > self._max_bytes:
+            raise Aborted(self._too_large(body))
+
+    def _refusal(self, body: Body) -> Outcome:
+        reason, address = f"the link answered {body.status}", bare(body.url)
+        if body.status in {401, 403, 404, 410}:
+            return LinkExpired(reason=reason, status=body.status, address=address)
+        wish = retry_after(body.headers.get("retry-after"), self._now())
+        return Trouble(reason=reason, status=body.status, address=address, retry_after=wish)
+
+    def _verify(self, body: Body, partial: Partial) -> None:
+        """Refuse a body by what it turned out to be."""
+        declared = content.media_type(body.headers.get("content-type"))
+        if body.length is not None and partial.size != body.length:
+            raise Aborted(_wrong(body, f"{partial.size} bytes came of {body.length} announced"))
+        if not partial.size:
+            raise Aborted(_wrong(body, "the file is empty"))
+        if content.is_page(declared, partial.head, self._delivery.extensions):
+            raise Aborted(_wrong(body, f"a page ({declared or 'of no type'}) came where a file was promised"))
+
+    async def _vouch(self, link: Link, body: Body, partial: Partial) -> None:
+        """Make sure that the end of the body was the end of the file.
+
+        A body with neither length nor chunks ends when the connection does, which a
+        cut connection does as well (RFC 9112, 8). Two equal ones vouch for each other.
+        """
+        if body.framed or self._delivery.unframed == "trust":
+            return
+        if self._delivery.unframed == "twice":
+            async with self._folder.partial() as second:
+                await self._receive(link, second)
+                if second.sha256 == partial.sha256:
+                    return
+        raise Aborted(_wrong(body, "nothing vouches for the end of the file: no length, no chunks"))
+
+    def _too_large(self, body: Body) -> TooLarge:
+        return TooLarge(
+            reason=f"the file is larger than the {self._max_bytes} bytes of POLLER_MAX_FILE_BYTES",
+            address=bare(body.url),
+        )
+
+
+def _stuck(error: OSError) -> Stuck:
+    """Name the file, too: what stands in our way in the folder is removed by hand."""
+    what, where = error.strerror or type(error).__name__, error.filename2 or error.filename
+    return Stuck(reason=f"our own disk: {what}" + (f": {where}" if where else ""))
+
+
+def _wrong(body: Body, reason: str) -> Trouble:
+    return Trouble(reason=reason, status=body.status, address=bare(body.url), cause=Cause.WRONG_CONTENT)

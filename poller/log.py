@@ -1,0 +1,140 @@
+"""The log: one event, one line, with everything that is known of the order it happened to.
+
+JSON where a program reads along, coloured text on a terminal. What other packages log
+comes out the same way. Nothing leaves without passing the redactor.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from poller import units
+from poller.order import Event, Order, State
+from poller.redact import MASK, Redactor
+
+_LINE = 2000
+"""Characters of one value; a traceback is the longest thing worth reading in a line."""
+_DEPTH = 6
+_TELLING = frozenset({"authorization", "cookie", "key", "password", "secret", "signature", "token"})
+"""Names in the shop's context whose values are nobody's business, whatever they are."""
+_LEVELS = {
+    "not_ready": logging.DEBUG,
+    "crowded": logging.DEBUG,
+    "absent": logging.WARNING,
+    "link_expired": logging.WARNING,
+    "trouble": logging.WARNING,
+    "local_fault": logging.ERROR,
+    "remote_paused": logging.ERROR,
+    "failed": logging.ERROR,
+}
+
+
+def configure(form: str, stream: TextIO, redact: Redactor) -> None:
+    """Send all logging of this process to *stream*.
+
+    Args:
+        form: ``json``, ``console``, or ``auto`` for whichever suits the stream.
+        stream: where lines go.
+        redact: makes every text fit to be said.
+    """
+    console = form == "console" or (form == "auto" and stream.isatty())
+    shared: list[Processor] = [
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=False,
+    )
+    last: Processor = structlog.dev.ConsoleRenderer(colors=True) if console else _json
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                _redacted(redact),
+                last,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    # aiohttp counts what a hostile peer sends as errors of its own; they are the peer's.
+    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+
+
+class Narrator:
+    """Writes a line for everything that happens to an order. A listener of the bus."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger("poller.orders")
+
+    def __call__(self, order: Order, event: Event) -> None:
+        """Tell *event* along with the order's whole context."""
+        told = msgspec.to_builtins(event)
+        del told["at"], told["event"]
+        told["next"] = _next(event)
+        told.pop("next_at", None)
+        self._log.log(_LEVELS.get(event.event, logging.INFO), event.event, **_context(order), **told)
+
+
+def _context(order: Order) -> dict[str, Any]:
+    """Name everything that a person needs to know whose order this is."""
+    context = {name: value for name, value in order.context.items() if name != "projectID"}
+    named = {
+        "remote": order.remote,
+        "task_id": order.task_id,
+        "project_id": order.context.get("projectID"),
+        "batch": order.batch,
+        "state": order.state.value,
+        "checks": order.checks,
+        "context": context or None,
+    }
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _next(event: Event) -> str:
+    if event.next_at is None:
+        return "at rest" if event.event != State.HELD else "waits to be confirmed"
+    wait = event.next_at - event.at
+    return "asks at once" if wait <= 0 else f"asks in {units.human_seconds(wait)}"
+
+
+def _redacted(redact: Redactor) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
+    def processor(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        return {name: _fit(value, name, redact, _DEPTH) for name, value in event.items()}
+
+    return processor
+
+
+def _fit(value: Any, name: str, redact: Redactor, depth: int) -> Any:
+    if any(part in _TELLING for part in name.lower().replace("-", "_").split("_")):
+        return MASK
+    if isinstance(value, bool | int | float | None):
+        return value
+    if isinstance(value, Mapping) and depth:
+        return {redact(str(key)): _fit(item, str(key), redact, depth - 1) for key, item in value.items()}
+    if isinstance(value, list | tuple) and depth:
+        return [_fit(item, name, redact, depth - 1) for item in value]
+    return redact.mask(str(value)) if name == "exception" else redact(str(value), limit=_LINE)
+
+
+def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return msgspec.json.encode(event).decode()
+
+
+def say(text: str, stream: TextIO = sys.stderr) -> None:
+    """Say something to the person at the terminal, outside the log."""
+    stream.write(f"{text}\n")
+    stream.flush()

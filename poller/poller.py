@@ -1,0 +1,136 @@
+"""The poller: a lane for each remote, and what the shop may do to an order meanwhile."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from poller import order as fate
+from poller.errors import NotFound, StoreUnavailable
+from poller.lane import Lane
+from poller.order import Event, Key, Order
+from poller.shield import finish
+from poller.store import Store
+
+_TIDY_EVERY = 3600.0
+
+
+class Poller:
+    """Runs the lanes until it is stopped.
+
+    Args:
+        lanes: one for each remote.
+        store: keeps the orders.
+        tell: is told what the shop did to an order.
+        now: epoch seconds.
+        grace: seconds that a stop waits for what is under way.
+        retention: seconds for which orders at rest are remembered.
+    """
+
+    def __init__(
+        self,
+        *,
+        lanes: Sequence[Lane],
+        store: Store,
+        tell: Callable[[Order, Event], None],
+        now: Callable[[], float],
+        grace: float,
+        retention: float,
+    ) -> None:
+        self._lanes = {lane.remote.name: lane for lane in lanes}
+        self._store = store
+        self._tell = tell
+        self._now = now
+        self._grace = grace
+        self._retention = retention
+        self._stopping = asyncio.Event()
+
+    @property
+    def draining(self) -> bool:
+        """Whether a stop has begun."""
+        return self._stopping.is_set()
+
+    @property
+    def paused(self) -> Mapping[str, str]:
+        """The remotes that let nobody in, and what they said."""
+        return {name: lane.pause.reason for name, lane in self._lanes.items() if lane.pause.on}
+
+    @property
+    def under_way(self) -> int:
+        """How many orders are being asked about or downloaded at this moment."""
+        return len(self._steps())
+
+    async def run(self) -> None:
+        """Work until stopped, then wait for what is under way, and interrupt what takes too long."""
+        async with asyncio.TaskGroup() as group:
+            for name, lane in self._lanes.items():
+                group.create_task(lane.run(group), name=f"lane {name}")
+            group.create_task(self._tidy(), name="tidy")
+            await self._stopping.wait()
+            if steps := self._steps():
+                await asyncio.wait(steps, timeout=self._grace)
+            self.abandon()
+
+    def stop(self) -> None:
+        """Claim nothing more, and end once what is under way is done."""
+        self._stopping.set()
+        for lane in self._lanes.values():
+            lane.stop()
+
+    def abandon(self) -> None:
+        """Interrupt what is under way; it is due again at the next start and has spent nothing."""
+        for step in self._steps():
+            step.cancel()
+
+    def added(self, orders: Sequence[Order]) -> None:
+        """Take note of orders that are new in the store."""
+        for order in orders:
+            self._tell(order, Event(at=order.created_at, event="added", next_at=order.due_at))
+            if order.remote in self._lanes:
+                self._lanes[order.remote].wake()
+
+    async def apply(self, key: Key, change: Callable[[Order, float], Order], word: str) -> Order:
+        """Do what the shop asks to one order, and have it durable before this returns.
+
+        A step that is under way is interrupted first, so that after a cancel no file
+        of the order appears; only a check leaves it be, for it is what was asked for.
+
+        Args:
+            key: which order.
+            change: ``order.confirm``, ``cancel``, ``retry`` or ``check``.
+            word: what to call it in the order's history.
+
+        Raises:
+            NotFound: there is no such order.
+            Conflict: its state forbids it.
+            Stale: it was changed at the same moment; ask again.
+        """
+        lane = self._lanes.get(key.remote)
+        if lane is None or (change is fate.check and lane.attends(key)):
+            return await self._changed(key, change, word, under_way=lane is not None)
+        async with lane.withheld(key):
+            return await self._changed(key, change, word, under_way=False)
+
+    async def _changed(self, key: Key, change: Callable[[Order, float], Order], word: str, *, under_way: bool) -> Order:
+        order = await self._store.get(key)
+        if order is None:
+            raise NotFound(f"there is no order {key.task_id!r} of {key.remote}")
+        now = self._now()
+        after = change(order, now)
+        if under_way:
+            return order
+        event = Event(at=now, event=word, next_at=after.due_at)
+        await finish(self._store.save(after, event))
+        self._tell(after, event)
+        return after
+
+    async def _tidy(self) -> None:
+        """Forget, now and then, what has been at rest for long enough."""
+        while not self.draining:
+            with suppress(StoreUnavailable):  # told by every lane; there is time
+                await self._store.forget(before=self._now() - self._retention)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_TIDY_EVERY):
+                    await self._stopping.wait()
+
+    def _steps(self) -> list[asyncio.Task[None]]:
+        return [step for lane in self._lanes.values() for step in lane.steps]

@@ -1,0 +1,516 @@
+"""The loop in virtual time: who is asked when, what is limited, and what hurts whom."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from poller import order as fate
+from poller.errors import Conflict, NotFound, StoreUnavailable
+from poller.lane import Limits
+from poller.order import Cause, Key, LinkExpired, Locked, NotReady, Order, Refused, State, Trouble
+from poller.pace import Pace
+from poller.remote import NeedsConfirming
+from tests import clock
+from tests.yard import READY, yard
+
+
+def test_a_ready_order_is_fetched_and_done() -> None:
+    """One question, one download, one event for the history."""
+
+    async def day() -> None:
+        async with yard() as it:
+            await it.add("one")
+            (order,) = await it.rest("one")
+
+            assert order.state is State.DONE
+            assert [file.name for file in order.files] == ["one"]
+            assert order.checks == 1
+            assert it.words("one") == ["added", "done"]
+            assert [event.event for event in (await it.store.history(order.key)).events][-1] == "done"
+
+    clock.run(day())
+
+
+def test_an_order_that_is_not_ready_is_asked_again_without_spending_an_attempt() -> None:
+    """Five answers of "not yet" cost five questions and nothing else."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.remote.scripts["one"] = [NotReady()] * 5 + [READY]
+            await it.add("one")
+            (order,) = await it.rest("one")
+
+            assert (order.state, order.checks, order.attempts) == (State.DONE, 6, 0)
+            gaps = [after - before for before, after in zip(it.asker.asked, it.asker.asked[1:], strict=False)]
+            assert all(1.0 <= gap < 1.5 for gap in gaps)
+
+    clock.run(day())
+
+
+def test_retry_after_is_obeyed() -> None:
+    """A remote that asks for a minute is left alone for a minute."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.remote.scripts["one"] = [NotReady(retry_after=60.0), READY]
+            await it.add("one")
+            await it.rest("one")
+
+            assert 60.0 <= it.asker.asked[1] - it.asker.asked[0] < 61.0
+
+    clock.run(day())
+
+
+def test_questions_and_downloads_stay_within_their_limits() -> None:
+    """A thousand orders at once: never more questions or downloads than there are slots."""
+
+    async def day() -> None:
+        async with yard(limits=Limits(checks=7, downloads=3)) as it:
+            names = [f"task-{number}" for number in range(1000)]
+            await it.add(*names)
+            orders = await it.rest(*names)
+
+            assert {order.state for order in orders} == {State.DONE}
+            assert it.asker.most == 7
+            assert it.fetcher.most == 3
+            assert set(it.fetcher.published.values()) == {1}
+
+    clock.run(day())
+
+
+def test_slow_downloads_delay_nobodys_question() -> None:
+    """Every download slot hangs for an hour; a new order is asked about at once all the same."""
+
+    async def day() -> None:
+        async with yard(limits=Limits(checks=4, downloads=2), grace=0.0) as it:
+            slow = [f"slow-{number}" for number in range(4)]
+            it.fetcher.takes = dict.fromkeys(slow, 3000.0)
+            await it.add(*slow)
+            await it.until(lambda _: it.fetcher.now == 2, "slow-0")
+            it.remote.scripts["refused"] = [Refused(reason="no")]
+            before = clock.now()
+            await it.add("refused")
+            (order,) = await it.rest("refused")
+
+            assert order.state is State.FAILED
+            assert clock.now() - before < 1.0
+
+    clock.run(day())
+
+
+def test_a_full_waiting_room_puts_orders_back_unspent() -> None:
+    """More ready orders than may wait for a download slot are asked about again later, for nothing."""
+
+    async def day() -> None:
+        async with yard(limits=Limits(checks=50, downloads=1)) as it:
+            names = [f"task-{number}" for number in range(30)]
+            it.fetcher.takes = dict.fromkeys(names, 2.0)
+            await it.add(*names)
+            orders = await it.rest(*names)
+
+            assert {order.state for order in orders} == {State.DONE}
+            assert {order.attempts for order in orders} == {0}
+            assert "crowded" in {event.event for _, event in it.told}
+            assert set(it.fetcher.published.values()) == {1}
+
+    clock.run(day())
+
+
+def test_one_bad_order_hurts_nobody_else() -> None:
+    """A conversation that breaks costs its own order attempts, and the others nothing."""
+
+    async def day() -> None:
+        async with yard(pace=Pace(attempts=3)) as it:
+            it.remote.scripts["bad"] = [RuntimeError("a bug, with a canary in it")]
+            it.fetcher.outcomes["worse"] = RuntimeError("another")
+            await it.add("bad", "good", "worse")
+            bad, good, worse = await it.rest("bad", "good", "worse")
+
+            assert (bad.state, bad.cause, bad.attempts) == (State.FAILED, Cause.ATTEMPTS, 3)
+            assert "RuntimeError" in (bad.reason or "")
+            assert "canary" not in (bad.reason or "")
+            assert worse.state is State.FAILED
+            assert (good.state, good.checks) == (State.DONE, 1)
+
+    clock.run(day())
+
+
+def test_an_order_that_is_due_again_at_once_is_asked_once_at_a_time() -> None:
+    """A dead link is due again the moment it is saved; the step that saved it is in nobody's way."""
+
+    async def day() -> None:
+        async with yard() as it:
+            names = [f"task-{number}" for number in range(30)]
+            for name in names:
+                it.remote.scripts[name] = [LinkExpired(reason="the link answered 403", status=403), READY]
+            await it.add(*names)
+            orders = await it.rest(*names)
+
+            assert {(order.state, order.checks, order.attempts) for order in orders} == {(State.DONE, 2, 0)}
+            assert it.asker.most == 30
+
+    clock.run(day())
+
+
+def test_trouble_backs_off_and_is_told_with_its_attempt() -> None:
+    """Troubles in a row are numbered; an answer that makes sense starts again."""
+
+    async def day() -> None:
+        async with yard() as it:
+            trouble = Trouble(reason="the remote closed the connection", status=None)
+            it.remote.scripts["one"] = [trouble, trouble, NotReady(), trouble, READY]
+            await it.add("one")
+            (order,) = await it.rest("one")
+
+            assert order.state is State.DONE
+            told = [event.attempt for _, event in it.told if event.event == "trouble"]
+            assert told == [1, 2, 1]
+
+    clock.run(day())
+
+
+def test_a_locked_remote_is_paused_probed_and_healed() -> None:
+    """While nobody is let in no order spends anything; one probe at a time finds the door open again."""
+
+    async def day() -> None:
+        async with yard() as it:
+            names = [f"task-{number}" for number in range(20)]
+            locked = Locked(reason="401 to a fresh token")
+            for name in names:
+                it.remote.scripts[name] = [locked, locked, READY] if name == "task-0" else [locked, READY]
+            await it.add(*names)
+            await it.until(lambda order: order.reason is not None, *names)
+            paused_at, asked = clock.now(), len(it.asker.asked)
+
+            assert it.poller.paused == {"fake": "401 to a fresh token"}
+            await it.until(lambda _: len(it.asker.asked) > asked, "task-0")
+            assert 29.0 < clock.now() - paused_at < 31.0
+            assert len(it.asker.asked) == asked + 1
+
+            orders = await it.rest(*names)
+            assert it.poller.paused == {}
+            assert {(order.state, order.attempts) for order in orders} == {(State.DONE, 0)}
+
+    clock.run(day())
+
+
+def test_the_pause_doubles_up_to_five_minutes() -> None:
+    """A remote that stays locked is probed after 30, 60, 120, 240, 300, 300 seconds."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.remote.scripts["one"] = [Locked(reason="401")]
+            await it.add("one", patience=86400.0)
+            await it.until(lambda _: len(it.asker.asked) == 7, "one")
+
+            gaps = [after - before for before, after in zip(it.asker.asked, it.asker.asked[1:], strict=False)]
+            assert [round(gap) for gap in gaps] == [30, 60, 120, 240, 300, 300]
+
+    clock.run(day())
+
+
+def test_the_deadline_cuts_a_running_download() -> None:
+    """An order comes to rest at its deadline, whatever is still on its way."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.fetcher.takes["one"] = 500.0
+            await it.add("one", patience=60.0)
+            began = clock.now()
+            (order,) = await it.rest("one")
+
+            assert (order.state, order.cause) == (State.FAILED, Cause.DEADLINE)
+            assert 59.0 < clock.now() - began < 70.0
+            assert not it.fetcher.published
+
+    clock.run(day())
+
+
+def test_the_last_check_falls_on_the_deadline() -> None:
+    """A file that exists at the deadline, and not before, is still collected."""
+
+    async def day() -> None:
+        async with yard() as it:
+            began = clock.now()
+            it.remote.scripts["one"] = [NotReady()] * 4 + [NotReady(retry_after=3000.0), READY]
+            await it.add("one", patience=30.0)
+            (order,) = await it.rest("one")
+
+            assert order.state is State.DONE
+            assert it.asker.asked[-1] - began == pytest.approx(30.0, abs=0.01)
+
+    clock.run(day())
+
+
+def test_a_download_longer_than_its_lease_is_claimed_once() -> None:
+    """Leases are renewed while a step is under way."""
+
+    async def day() -> None:
+        async with yard(limits=Limits(lease=60.0)) as it:
+            it.fetcher.takes["one"] = 1000.0
+            await it.add("one")
+            (order,) = await it.rest("one")
+
+            assert order.state is State.DONE
+            assert it.fetcher.begun == Counter(one=1)
+            assert len(it.asker.asked) == 1
+
+    clock.run(day())
+
+
+def test_a_held_order_waits_for_its_confirmation() -> None:
+    """A dry run is not asked about until it is confirmed."""
+
+    async def day() -> None:
+        async with yard() as it:
+            await it.add("one", dry_run=True)
+            await asyncio.sleep(300)
+            assert it.asker.asked == []
+
+            await it.poller.apply(Key("fake", "one"), fate.confirm, "confirmed")
+            (order,) = await it.rest("one")
+            assert order.state is State.DONE
+
+    clock.run(day())
+
+
+def test_a_remote_that_waits_for_our_word_gets_it() -> None:
+    """An order that was confirmed here is confirmed there."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.remote.scripts["one"] = [NeedsConfirming(), READY]
+            await it.add("one")
+            (order,) = await it.rest("one")
+
+            assert it.remote.confirms == ["one"]
+            assert (order.state, order.attempts) == (State.DONE, 0)
+
+    clock.run(day())
+
+
+def test_after_a_cancel_no_file_appears() -> None:
+    """A download under way is interrupted before the cancel is answered."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.fetcher.takes["one"] = 50.0
+            await it.add("one")
+            await it.until(lambda _: it.fetcher.now == 1, "one")
+
+            canceled = await it.poller.apply(Key("fake", "one"), fate.cancel, "canceled")
+            assert canceled.state is State.CANCELED
+            await asyncio.sleep(1000)
+            assert it.fetcher.published == Counter()
+            assert (await it.read("one")).state is State.CANCELED
+
+    clock.run(day())
+
+
+def test_a_canceled_order_can_be_retried() -> None:
+    """A retry opens a new generation, and that is fetched."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.remote.scripts["one"] = [Refused(reason="rendering failed"), READY]
+            await it.add("one")
+            await it.rest("one")
+            await it.poller.apply(Key("fake", "one"), fate.retry, "retried")
+            (order,) = await it.rest("one")
+
+            assert (order.state, order.generation, order.checks) == (State.DONE, 2, 1)
+
+    clock.run(day())
+
+
+def test_a_check_brings_the_next_question_forward() -> None:
+    """An order that would wait an hour is asked about now."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.remote.scripts["one"] = [NotReady(retry_after=3600.0), READY]
+            await it.add("one", patience=86400.0)
+            await it.until(lambda order: order.checks == 1, "one")
+            before = clock.now()
+            await it.poller.apply(Key("fake", "one"), fate.check, "nudged")
+            await it.rest("one")
+
+            assert clock.now() - before < 2.0
+
+    clock.run(day())
+
+
+def test_a_check_leaves_a_running_download_alone() -> None:
+    """What is already under way is what was asked for."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.fetcher.takes["one"] = 50.0
+            await it.add("one")
+            await it.until(lambda _: it.fetcher.now == 1, "one")
+            await it.poller.apply(Key("fake", "one"), fate.check, "nudged")
+            (order,) = await it.rest("one")
+
+            assert it.fetcher.begun == Counter(one=1)
+            assert order.state is State.DONE
+
+    clock.run(day())
+
+
+@pytest.mark.parametrize(
+    ("command", "word"), [(fate.confirm, "confirmed"), (fate.cancel, "canceled"), (fate.check, "nudged")]
+)
+def test_a_command_that_the_state_forbids_is_a_conflict(command, word) -> None:
+    """An order at rest stays as it is."""
+
+    async def day() -> None:
+        async with yard() as it:
+            await it.add("one")
+            (done,) = await it.rest("one")
+            with pytest.raises(Conflict, match="is done"):
+                await it.poller.apply(Key("fake", "one"), command, word)
+            assert await it.read("one") == done
+
+    clock.run(day())
+
+
+def test_a_command_for_nobody_is_not_found() -> None:
+    """There is nothing to be done for an order that does not exist."""
+
+    async def day() -> None:
+        async with yard() as it:
+            with pytest.raises(NotFound):
+                await it.poller.apply(Key("fake", "nobody"), fate.cancel, "canceled")
+            with pytest.raises(NotFound):
+                await it.poller.apply(Key("elsewhere", "nobody"), fate.cancel, "canceled")
+
+    clock.run(day())
+
+
+def test_a_stop_waits_for_what_is_under_way() -> None:
+    """A download that ends within the grace is done; nothing new is begun."""
+
+    async def day() -> None:
+        async with yard(started=False, grace=25.0) as it:
+            working = asyncio.create_task(it.poller.run())
+            it.fetcher.takes["one"] = 20.0
+            await it.add("one")
+            await it.until(lambda _: it.fetcher.now == 1, "one")
+            it.poller.stop()
+            await it.add("two")
+            await working
+
+            assert (await it.read("one")).state is State.DONE
+            assert (await it.read("two")).checks == 0
+
+    clock.run(day())
+
+
+@pytest.mark.parametrize("impatient", [False, True])
+def test_an_interrupted_order_is_due_at_once_and_has_spent_nothing(impatient) -> None:
+    """Being stopped is not failing, whether the grace ran out or a second signal came."""
+
+    async def day() -> None:
+        async with yard(started=False, grace=25.0) as it:
+            working = asyncio.create_task(it.poller.run())
+            it.fetcher.takes["one"] = 2000.0
+            await it.add("one")
+            await it.until(lambda _: it.fetcher.now == 1, "one")
+            stopped_at = clock.now()
+            it.poller.stop()
+            if impatient:
+                it.poller.abandon()
+            await working
+            order = await it.read("one")
+
+            assert clock.now() - stopped_at == pytest.approx(0.0 if impatient else 25.0, abs=0.1)
+            assert (order.state, order.attempts, order.checks) == (State.PENDING, 0, 0)
+            assert order.due_at is not None
+            assert order.due_at <= clock.now()
+            assert it.words("one")[-1] == "interrupted"
+
+    clock.run(day())
+
+
+def test_the_lane_goes_on_when_the_store_is_back() -> None:
+    """A store that is unavailable for a while stops nothing for good."""
+
+    async def day() -> None:
+        async with yard(started=False) as it:
+            claim, failures = it.store.claim, iter([StoreUnavailable("the disk is full")] * 3)
+
+            async def flaky(*arguments: object, **named: object) -> object:
+                for failure in failures:
+                    raise failure
+                return await claim(*arguments, **named)
+
+            it.store.claim = flaky  # type: ignore[method-assign]
+            await it.add("one")
+            working = asyncio.create_task(it.poller.run())
+            (order,) = await it.rest("one")
+            it.poller.stop()
+            await working
+
+            assert order.state is State.DONE
+
+    clock.run(day())
+
+
+def test_a_result_that_cannot_be_saved_is_tried_again() -> None:
+    """The claim runs out, and the order is asked about again."""
+
+    async def day() -> None:
+        async with yard() as it:
+            save, failures = it.store.save, iter([StoreUnavailable("the disk is full")])
+
+            async def flaky(*arguments: object, **named: object) -> None:
+                for failure in failures:
+                    raise failure
+                await save(*arguments, **named)
+
+            it.store.save = flaky  # type: ignore[method-assign]
+            await it.add("one")
+            (order,) = await it.rest("one")
+
+            assert order.state is State.DONE
+            assert len(it.asker.asked) == 2
+
+    clock.run(day())
+
+
+def test_orders_long_at_rest_are_forgotten() -> None:
+    """Retention is kept without anybody asking."""
+
+    async def day() -> None:
+        async with yard() as it:
+            await it.add("one")
+            (order,) = await it.rest("one")
+            await asyncio.sleep(86400.0 + 2 * 3600.0)
+
+            assert await it.store.get(order.key) is None
+
+    clock.run(day())
+
+
+def test_cancelling_a_step_at_any_await_leaves_the_order_pending_or_done() -> None:
+    """Whenever a step is interrupted, the order is either finished or due again, and never lost."""
+
+    async def day(after: float) -> Order:
+        async with yard(started=False) as it:
+            working = asyncio.create_task(it.poller.run())
+            it.fetcher.takes["one"] = 1.0
+            await it.add("one")
+            await asyncio.sleep(after)
+            it.poller.stop()
+            it.poller.abandon()
+            await working
+            assert it.lane.steps == []
+            return await it.read("one")
+
+    seen = Counter()
+    for tenth in range(15):
+        order = clock.run(day(tenth / 10 + 0.01))
+        assert order.state is State.DONE or (order.attempts == 0 and (order.due_at or 0.0) <= clock.EPOCH + 3)
+        seen[order.state] += 1
+    assert set(seen) == {State.PENDING, State.DONE}

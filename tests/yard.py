@@ -1,0 +1,184 @@
+"""A poller with a fake remote and fake downloads, in virtual time: the loop's own behaviour, laid bare."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from poller.address import Origin
+from poller.lane import Lane, Limits
+from poller.order import Event, File, NotReady, Order, Outcome, Published, State, place
+from poller.pace import Pace
+from poller.poller import Poller
+from poller.redact import Redactor
+from poller.remote import Answer, Conversation, Delivery, Link, Ready
+from poller.stores.memory import MemoryStore
+from tests.clock import now
+
+READY = Ready(links=(Link(url="https://files.example/one"),))
+
+
+class FakeRemote:
+    """Answers from a script: an answer for every question about a task, the last one for ever."""
+
+    name = "fake"
+    base = Origin("https", "fake.example", 443)
+    origins = frozenset({base})
+    auth = None
+    delivery = Delivery()
+
+    def __init__(self) -> None:
+        self.scripts: dict[str, list[Answer | Outcome | Exception]] = {}
+        self.confirms: list[str] = []
+
+    def check(self, order: Order) -> Conversation[Answer]:
+        script = self.scripts.get(order.task_id, [READY])
+        answer = script.pop(0) if len(script) > 1 else script[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+        yield
+
+    def confirm(self, order: Order) -> Conversation[Answer]:
+        self.confirms.append(order.task_id)
+        return NotReady()
+        yield
+
+
+class FakeAsker:
+    """Carries conversations in *latency* virtual seconds, and counts how many at once."""
+
+    def __init__(self) -> None:
+        self.latency = 0.1
+        self.now = 0
+        self.most = 0
+        self.asked: list[float] = []
+
+    async def ask(self, conversation: Conversation[Answer]) -> Answer:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.asked.append(now())
+        try:
+            await asyncio.sleep(self.latency)
+            next(conversation)
+        except StopIteration as end:
+            return end.value
+        finally:
+            self.now -= 1
+        raise AssertionError("a fake remote asks nothing")
+
+
+class FakeFetcher:
+    """Downloads in as many virtual seconds as a task wants, and notes what it published."""
+
+    def __init__(self) -> None:
+        self.takes: dict[str, float] = {}
+        self.outcomes: dict[str, Outcome | Exception] = {}
+        self.now = 0
+        self.most = 0
+        self.begun: Counter[str] = Counter()
+        self.published: Counter[str] = Counter()
+
+    async def fetch(self, order: Order, ready: Ready) -> Outcome:
+        self.begun[order.task_id] += 1
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(self.takes.get(order.task_id, 0.1))
+        finally:
+            self.now -= 1
+        outcome = self.outcomes.get(order.task_id)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is not None:
+            return outcome
+        self.published[order.task_id] += 1
+        file = File(name=order.task_id, size=1, sha256="00", media_type="", published_at=now())
+        return Published(files=(file,))
+
+
+class Yard:
+    """Everything that a test of the loop wants to hold in its hands."""
+
+    def __init__(self, limits: Limits, pace: Pace, grace: float) -> None:
+        self.remote, self.asker, self.fetcher = FakeRemote(), FakeAsker(), FakeFetcher()
+        self.store = MemoryStore()
+        self.told: list[tuple[str, Event]] = []
+        self.lane = Lane(
+            remote=self.remote,
+            asker=self.asker,
+            fetcher=self.fetcher,
+            store=self.store,
+            policy=pace,
+            tell=self._hear,
+            redact=Redactor(["canary"]),
+            now=now,
+            limits=limits,
+        )
+        self.poller = Poller(
+            lanes=[self.lane], store=self.store, tell=self._hear, now=now, grace=grace, retention=86400.0
+        )
+
+    def _hear(self, order: Order, event: Event) -> None:
+        self.told.append((order.task_id, event))
+
+    def words(self, task_id: str) -> list[str]:
+        """Say what was told about an order, in order."""
+        return [event.event for told, event in self.told if told == task_id]
+
+    async def add(self, *task_ids: str, patience: float = 3600.0, dry_run: bool = False) -> None:
+        """Add orders as the hook does."""
+        orders = [order(task_id, patience=patience, dry_run=dry_run) for task_id in task_ids]
+        await self.store.add(orders)
+        self.poller.added(orders)
+
+    async def read(self, task_id: str) -> Order:
+        """Read an order that must be there."""
+        found = await self.store.get(order(task_id).key)
+        assert found is not None
+        return found
+
+    async def until(self, true: Callable[[Order], bool], *task_ids: str, within: float = 10_000.0) -> Sequence[Order]:
+        """Let virtual time pass until something is true of every order named."""
+        async with asyncio.timeout(within):
+            while True:
+                orders = [await self.read(task_id) for task_id in task_ids]
+                if all(map(true, orders)):
+                    return orders
+                await asyncio.sleep(0.05)
+
+    async def rest(self, *task_ids: str, within: float = 10_000.0) -> Sequence[Order]:
+        """Let virtual time pass until the orders have come to rest."""
+        return await self.until(lambda order: order.due_at is None, *task_ids, within=within)
+
+
+def order(task_id: str, *, patience: float = 3600.0, dry_run: bool = False) -> Order:
+    """Make a new order, due now."""
+    at = now()
+    return place(
+        Order(
+            remote="fake",
+            task_id=task_id,
+            state=State.PENDING,
+            created_at=at,
+            updated_at=at,
+            opened_at=at,
+            deadline=at + patience,
+            dry_run=dry_run,
+        )
+    )
+
+
+@asynccontextmanager
+async def yard(
+    *, limits: Limits | None = None, pace: Pace | None = None, grace: float = 25.0, started: bool = True
+) -> AsyncIterator[Yard]:
+    """Run a yard; stop it in the end, and hear of any task that died."""
+    it = Yard(limits or Limits(), pace or Pace(), grace)
+    working = asyncio.create_task(it.poller.run()) if started else None
+    try:
+        yield it
+    finally:
+        it.poller.stop()
+        if working is not None:
+            await working
