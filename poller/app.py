@@ -207,7 +207,8 @@ async def _hook(settings: Settings, store: Store, poller: Poller, stack: AsyncEx
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        # A port that the system picks is ours alone; with address reuse, another could pick it at the same moment.
+        await web.TCPSite(runner, settings.host, settings.port, reuse_address=settings.port != 0).start()
     except OSError as error:
         reason = f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
         hint = "choose another POLLER_PORT (0 finds a free one), or stop what listens there"

@@ -141,10 +141,19 @@ def test_an_order_that_is_due_again_at_once_is_asked_once_at_a_time() -> None:
 
     async def day() -> None:
         async with yard() as it:
+            save = it.store.save
+
+            async def slowly(*arguments: object, **named: object) -> None:
+                await save(*arguments, **named)
+                await asyncio.sleep(0.3)
+
+            it.store.save = slowly  # type: ignore[method-assign]
             names = [f"task-{number}" for number in range(30)]
             for name in names:
                 it.remote.scripts[name] = [LinkExpired(reason="the link answered 403", status=403), READY]
             await it.add(*names)
+            await asyncio.sleep(0.2)
+            await it.add("another")  # wakes the lane while the first answers are still being saved
             orders = await it.rest(*names)
 
             assert {(order.state, order.checks, order.attempts) for order in orders} == {(State.DONE, 2, 0)}
@@ -304,6 +313,60 @@ def test_after_a_cancel_no_file_appears() -> None:
             await asyncio.sleep(1000)
             assert it.fetcher.published == Counter()
             assert (await it.read("one")).state is State.CANCELED
+
+    clock.run(day())
+
+
+def test_a_cancel_that_comes_too_late_is_a_conflict() -> None:
+    """A file that was just being published is there, so the order is done and says so."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.fetcher.takes["one"] = 50.0
+            it.fetcher.too_late_to_cancel.add("one")
+            await it.add("one")
+            await it.until(lambda _: it.fetcher.now == 1, "one")
+            with pytest.raises(Conflict, match="is done"):
+                await it.poller.apply(Key("fake", "one"), fate.cancel, "canceled")
+
+            assert (await it.read("one")).state is State.DONE
+
+    clock.run(day())
+
+
+def test_a_dead_link_means_gone_once_the_remote_keeps_no_files_any_more() -> None:
+    """The time a remote keeps a file counts from the first answer that it is ready."""
+
+    async def day() -> None:
+        async with yard(pace=Pace(window=100.0)) as it:
+            it.fetcher.outcomes["one"] = Trouble(reason="cut off", retry_after=200.0)
+            await it.add("one")
+            await it.until(lambda order: order.attempts == 1, "one")
+            it.fetcher.outcomes["one"] = LinkExpired(reason="the link answered 403", status=403)
+            (order,) = await it.rest("one")
+
+            assert (order.state, order.cause, order.checks) == (State.FAILED, Cause.GONE, 2)
+
+    clock.run(day())
+
+
+def test_only_what_must_not_be_lost_waits_for_the_disk() -> None:
+    """An end is saved durably; losing a "not ready" costs one early question."""
+
+    async def day() -> None:
+        async with yard() as it:
+            save, durably = it.store.save, []
+
+            async def spy(order: Order, *arguments: object, durable: bool = True) -> None:
+                durably.append((order.state, durable))
+                await save(order, *arguments, durable=durable)
+
+            it.store.save = spy  # type: ignore[method-assign]
+            it.remote.scripts["one"] = [NotReady(), READY]
+            await it.add("one")
+            await it.rest("one")
+
+            assert durably == [(State.PENDING, False), (State.DONE, True)]
 
     clock.run(day())
 

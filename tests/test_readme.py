@@ -129,7 +129,7 @@ async def _run(folder: Path, example: str, *arguments: str, port: bool = False) 
         process = await asyncio.create_subprocess_exec(
             *(argument.format(path) for argument in arguments),
             cwd=here,
-            env={**os.environ, "POLLER_URL": poller.url, "TASK_ID": "task-1"},
+            env={**os.environ, "HOOK_URL": poller.url, "TASK_ID": "task-1"},
             stdout=asyncio.subprocess.PIPE,
         )
         told, _ = await process.communicate()

@@ -76,6 +76,7 @@ class FakeFetcher:
         self.outcomes: dict[str, Outcome | Exception] = {}
         self.now = 0
         self.most = 0
+        self.too_late_to_cancel: set[str] = set()
         self.begun: Counter[str] = Counter()
         self.published: Counter[str] = Counter()
 
@@ -85,6 +86,9 @@ class FakeFetcher:
         self.most = max(self.most, self.now)
         try:
             await asyncio.sleep(self.takes.get(order.task_id, 0.1))
+        except asyncio.CancelledError:
+            if order.task_id not in self.too_late_to_cancel:
+                raise
         finally:
             self.now -= 1
         outcome = self.outcomes.get(order.task_id)

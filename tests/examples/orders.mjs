@@ -1,5 +1,5 @@
 // Takes the place of addOrder(), of orders.json and of the whole setInterval().
-const hook = process.env.POLLER_URL ?? "http://127.0.0.1:8080";
+const hook = process.env.HOOK_URL ?? "http://127.0.0.1:8080";
 
 export async function addOrder({ taskID, projectID }) {
   const reply = await fetch(`${hook}/orders`, {

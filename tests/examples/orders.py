@@ -5,7 +5,7 @@ import os
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-HOOK = os.environ.get("POLLER_URL", "http://127.0.0.1:8080")
+HOOK = os.environ.get("HOOK_URL", "http://127.0.0.1:8080")
 
 
 def add_order(task_id: str, **context: str) -> dict:

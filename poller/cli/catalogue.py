@@ -1,0 +1,81 @@
+"""``poller remotes``: which there are, what their pages say, whether one is right."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import msgspec
+
+from poller import remotes as pages
+from poller import settings
+from poller.cli import options, views
+from poller.cli.plain import for_people, safe, say, say_json
+from poller.remotes import Page
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One remote of the catalogue.
+
+    Attributes:
+        where: shipped name, or path of a page.
+        configured: whether POLLER_REMOTES names it.
+        settings: names of its settings; required ones first.
+    """
+
+    name: str
+    title: str
+    where: str
+    configured: bool
+    settings: tuple[str, ...]
+
+
+@click.group()
+def remotes() -> None:
+    """The remotes that can be asked."""
+
+
+@remotes.command("list")
+@options.as_json
+@click.pass_obj
+def list_remotes(env_file: Path | None, *, as_json: bool | None) -> None:
+    """List the shipped remotes and the configured ones."""
+    entries = list(_entries(env_file))
+    if not for_people(as_json):
+        say_json({"remotes": entries})
+        return
+    cells = [(e.name, e.title, "yes" if e.configured else "", ", ".join(e.settings)) for e in entries]
+    views.draw(views.rows("name", "title", "configured", "settings", of=cells))
+
+
+@remotes.command()
+@click.argument("where", metavar="NAME|PATH")
+def show(where: str) -> None:
+    """Print a remote's page, to read or to copy from."""
+    for line in pages.find(where).source.splitlines():
+        click.echo("\t".join(safe(part) for part in line.split("\t")))
+
+
+@remotes.command()
+@click.argument("where", metavar="NAME|PATH")
+@options.as_json
+@click.pass_obj
+def check(env_file: Path | None, where: str, *, as_json: bool | None) -> None:
+    """Check a remote's page and its settings; nothing is sent to it."""
+    page = pages.find(where)
+    remote, provenance = settings.remote(os.environ, settings.locate(os.environ, env_file), where)
+    if not for_people(as_json):
+        say_json({"name": page.name, "base": str(remote.base), "settings": {n: s.value for n, s in provenance.items()}})
+        return
+    say(f"{page.title} ({page.name}) at {remote.base}: its page and its {len(provenance)} settings are right")
+
+
+def _entries(env_file: Path | None) -> Iterator[Entry]:
+    chosen = settings.some(os.environ, settings.locate(os.environ, env_file), "remotes")["remotes"]
+    for where in dict.fromkeys((*pages.shipped(), *chosen)):
+        yield _entry(pages.find(where), where, configured=where in chosen)
+
+
+def _entry(page: Page, where: str, *, configured: bool) -> Entry:
+    names = sorted(page.settings, key=lambda name: not page.settings[name].required)
+    return Entry(name=page.name, title=page.title, where=where, configured=configured, settings=tuple(names))

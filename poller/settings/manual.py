@@ -1,0 +1,68 @@
+"""What is written about settings elsewhere, made from the same table: ``.env.example`` and the README's table."""
+
+from collections.abc import Iterator
+from textwrap import wrap
+
+from poller import remotes
+from poller.remotes import Variable
+from poller.settings.table import TABLE
+
+_WIDTH = 100
+_HEAD = """\
+The settings of poller. Copy this file to .env, or give it to docker --env-file or to
+systemd's EnvironmentFile=: plain NAME=value lines, no quotes, comments on lines of their own.
+
+What counts, first to last: the environment, NAME_FILE (a file that holds the value, such as
+POLLER_TOKEN_FILE=/run/secrets/token), this file, the default. Empty is the same as not given.
+Durations: 200ms, 1s, 5m, 2h, 7d. Sizes: 4096, 10MiB, 10GiB.
+"""
+
+
+def example() -> str:
+    """Write ``.env.example``: every setting with its reason and its default, of the shipped remotes too."""
+    return "\n".join(_example()) + "\n"
+
+
+def table() -> str:
+    """Write the README's Markdown table: every setting, its default and its reason, of the shipped remotes too."""
+    own = [_row(setting.name, setting.default, setting.why) for setting in TABLE]
+    theirs = [_row(name, variable.default or "", _must(variable)) for name, variable in _of_remotes()]
+    return "\n".join(["| setting | default | |", "| --- | --- | --- |", *own, *theirs])
+
+
+def _example() -> Iterator[str]:
+    for line in _HEAD.splitlines():
+        yield f"# {line}".rstrip()
+    for setting in TABLE:
+        yield from ("", *_comment(setting.why), f"{setting.name}={setting.default}")
+    for name, variable in _of_remotes():
+        yield from ("", *_comment(_reason(variable)), f"{name}={_constant(variable)}")
+
+
+def _of_remotes() -> Iterator[tuple[str, Variable]]:
+    for remote in remotes.shipped():
+        yield from remotes.find(remote).settings.items()
+
+
+def _reason(variable: Variable) -> str:
+    """Add what the line itself cannot say: that it must be filled in, or what an empty one stands for."""
+    if variable.required or _constant(variable) == (variable.default or ""):
+        return _must(variable)
+    return f"{variable.why} Default: {variable.default}"
+
+
+def _must(variable: Variable) -> str:
+    return f"{variable.why} Required." if variable.required else variable.why
+
+
+def _constant(variable: Variable) -> str:
+    default = variable.default or ""
+    return "" if "{" in default else default
+
+
+def _row(name: str, default: str, why: str) -> str:
+    return f"| `{name}` | {f'`{default}`' if default else ''} | {why} |"
+
+
+def _comment(why: str) -> list[str]:
+    return wrap(why, width=_WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
