@@ -1,0 +1,89 @@
+"""The few things the store asks of the operating system.
+
+They are in one place so that a test can fail, record or stop any one of them.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_MODE = 0o640
+_sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+
+
+class Files:
+    """The operating system, as the store sees it. Every method may raise OSError."""
+
+    def open(self, path: Path) -> BinaryIO:
+        """Open a file for reading."""
+        return path.open("rb")
+
+    def create(self, path: Path) -> int:
+        """Create a file that must not exist, to be appended to; return its descriptor."""
+        return os.open(path, _NEW, _MODE)
+
+    def write(self, descriptor: int, data: memoryview) -> int:
+        """Append *data*, or the first part of it; tell how many bytes."""
+        return os.write(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        """Return once the file's content, and its length, are on disk."""
+        _sync(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Give a descriptor back."""
+        os.close(descriptor)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name, which must not exist."""
+        os.link(source, target, follow_symlinks=False)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file another name, and take that from whoever had it."""
+        source.replace(target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name; one that does not exist is removed already."""
+        path.unlink(missing_ok=True)
+
+    def sync_folder(self, path: Path) -> None:
+        """Return once the names in a folder are on disk."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class NewFile:
+    """A file that we create and that only grows."""
+
+    def __init__(self, path: Path, *, files: Files) -> None:
+        self._files = files
+        self._descriptor = files.create(path)
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Append all of *data*.
+
+        Raises:
+            OSError: part of it may have been written.
+        """
+        rest = memoryview(data)
+        while rest:
+            written = self._files.write(self._descriptor, rest)
+            if written <= 0:
+                raise OSError(errno.EIO, "nothing was written")
+            rest = rest[written:]
+        self.size += len(data)
+
+    def sync(self) -> None:
+        """Return once everything written is on disk."""
+        self._files.sync(self._descriptor)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._files.close(self._descriptor)

@@ -1,0 +1,110 @@
+"""Tables in memory, each document as its line of JSON."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from tinydb.storages import Storage
+
+from poller.stores.journal import Change, Create, Delete, DocId, Drop, Put
+from poller.stores.snapshot import Row, doc_id_of, encode_document
+from poller.stores.views import decode
+
+Sink: TypeAlias = Callable[[Sequence[Change]], None]
+"""Is given changes before they are made, and may refuse them by raising."""
+
+
+class _Lines(dict[DocId, bytes]):
+    """One table: each document as its line of JSON.
+
+    Attributes:
+        highest: the highest id; None if it must be looked for.
+    """
+
+    highest: int | None = 0
+
+    def put(self, doc_id: DocId, line: bytes) -> None:
+        self[doc_id] = line
+        if self.highest is not None and isinstance(doc_id, int):
+            self.highest = max(self.highest, doc_id)
+
+    def delete(self, doc_id: DocId) -> None:
+        self.pop(doc_id, None)
+        if doc_id == self.highest:
+            self.highest = None
+
+    def find_highest(self) -> int:
+        if self.highest is None:
+            self.highest = max((doc_id for doc_id in self if isinstance(doc_id, int)), default=0)
+        return self.highest
+
+
+_NOTHING = _Lines()
+
+
+class LiveStorage(Storage):
+    """Tables in memory.
+
+    Args:
+        rows: what to begin with.
+        sink: is given every change before it is made, and may refuse it by raising.
+    """
+
+    def __init__(self, rows: Iterable[Row] = (), *, sink: Sink = lambda _: None) -> None:
+        super().__init__()
+        self._tables: dict[str, _Lines] = {}
+        self.sink = sink
+        for table, doc_id, line in rows:
+            lines = self._tables.get(table) or self._tables.setdefault(table, _Lines())
+            if doc_id is not None:
+                lines.put(doc_id, line)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Which tables there are."""
+        return frozenset(self._tables)
+
+    def lines(self, table: str) -> Mapping[DocId, bytes]:
+        """Give one table's documents as lines of JSON; empty if there is no such table."""
+        return self._tables.get(table, _NOTHING)
+
+    def highest(self, table: str) -> int:
+        """Give the highest id in a table, 0 if it is empty."""
+        return self._tables.get(table, _NOTHING).find_highest()
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Make changes, all or none."""
+        if changes:
+            self.sink(changes)
+            for change in changes:
+                self._apply(change)
+
+    def read(self) -> dict[str, dict[str, Any]] | None:
+        """Give a copy of everything, as TinyDB's storages do."""
+        tables = {
+            name: {str(doc_id): decode(line) for doc_id, line in lines.items()} for name, lines in self._tables.items()
+        }
+        return tables or None
+
+    def write(self, data: dict[str, dict[str, Any]]) -> None:
+        """Replace everything, as TinyDB's storages do."""
+        changes: list[Change] = [Drop(name) for name in self._tables]
+        for name, documents in data.items():
+            changes.append(Create(name))
+            changes.extend(_put(name, str(key), document) for key, document in documents.items())
+        self.commit(changes)
+
+    def _apply(self, change: Change) -> None:
+        match change:
+            case Put(table=table, doc_id=doc_id, line=line):
+                self._tables.setdefault(table, _Lines()).put(doc_id, bytes(line))
+            case Delete(table=table, doc_id=doc_id):
+                self._tables[table].delete(doc_id)
+            case Create(table=table):
+                self._tables.setdefault(table, _Lines())
+            case Drop(table=table):
+                self._tables.pop(table, None)
+
+
+def _put(table: str, key: str, document: Mapping[str, Any]) -> Put:
+    return Put(table, doc_id_of(key), msgspec.Raw(encode_document(document)))

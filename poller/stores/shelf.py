@@ -1,0 +1,261 @@
+"""Orders in memory: TinyDB's tables, what is claimed of them, and an index beside them.
+
+Nothing here waits or knows a disk. Each change is first given to the tables' sink; if that
+refuses, nothing has changed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias, cast
+
+import msgspec
+from msgspec.structs import replace
+
+from poller.errors import StoreDamaged
+from poller.order import Event, Key, Order, State
+from poller.store import History, Query
+from poller.stores.index import Head, Index
+from poller.stores.journal import HINT, Change
+from poller.stores.listing import Value
+from poller.stores.live import LiveStorage, Sink
+from poller.stores.rules import AT_REST, KEPT_EVENTS, added, missing
+from poller.stores.snapshot import Row
+from poller.stores.tables import Condition, Database, LiveTable
+
+ORDERS, EVENTS = "orders", "events"
+
+Found: TypeAlias = Order | bytes
+"""A claimed order as this process knows it, or any other as its line."""
+
+_order = msgspec.json.Decoder(Order).decode
+_head = msgspec.json.Decoder(Head).decode
+_event = msgspec.json.Decoder(Event).decode
+
+
+class _EventHead(msgspec.Struct, frozen=True, gc=False):
+    """Whose event it is, and the how manyth of its order."""
+
+    remote: str
+    task_id: str
+    number: int
+
+
+_event_head = msgspec.json.Decoder(_EventHead).decode
+_DEFAULTS = {
+    field.name: field.default for field in msgspec.structs.fields(Order) if field.default is not msgspec.NODEFAULT
+}
+
+
+class Shelf:
+    """All orders and their events.
+
+    Args:
+        rows: what was stored.
+        sink: is given every change before it is made, and may refuse it by raising.
+        path: the file that complaints are to name.
+        vet: whether every order must be read now, because others wrote them.
+
+    Raises:
+        StoreDamaged: when made, if a document is no order or no event.
+    """
+
+    def __init__(self, rows: Iterable[Row], *, sink: Sink, path: Path, vet: bool) -> None:
+        self._storage = LiveStorage(rows, sink=sink)
+        self._db = Database(storage=lambda: self._storage)
+        self._orders = cast("LiveTable", self._db.table(ORDERS, cache_size=0))
+        self._events = cast("LiveTable", self._db.table(EVENTS, cache_size=0))
+        self._claimed: dict[str, dict[int, Order]] = {}
+        self._index = Index()
+        self._path = path
+        self._load(_vetted if vet else _head)
+        self._load_events()
+
+    # --- Reading ---
+
+    def order(self, key: Key) -> Order | None:
+        """Read one order."""
+        doc_id = self._index.doc_id(key)
+        return None if doc_id is None else self._read(doc_id, key.remote)
+
+    def history(self, key: Key) -> History:
+        """Read an order's history.
+
+        Raises:
+            NotFound: there is no such order.
+        """
+        doc_id = self._index.doc_id(key)
+        if doc_id is None:
+            raise missing(key)
+        lines = [self._events.lines[event_id] for event_id in self._index.events(doc_id)]
+        dropped = _event_head(lines[0]).number - 1 if lines else 0
+        return History(events=[added(self._read(doc_id, key.remote)), *map(_event, lines)], dropped=dropped)
+
+    def counts(self) -> Mapping[State, int]:
+        """Count orders by state."""
+        return self._index.counts()
+
+    def sizes(self) -> Mapping[str, int]:
+        """Count the documents of every table."""
+        return {name: len(self._storage.lines(name)) for name in sorted(self._storage.names)}
+
+    def candidates(self, query: Query) -> Sequence[int]:
+        """Give the ids among which all are that match."""
+        return self._index.candidates(remote=query.remote, states=query.states)
+
+    def find(self, wanted: Condition, doc_ids: Iterable[int], sort: str) -> Iterator[tuple[Value, Key, Found]]:
+        """Give those of some orders that match, with the value they are sorted by."""
+        lines, default = self._orders.lines, _DEFAULTS.get(sort)
+        for doc_id, document in self._orders.matching(wanted, doc_ids):
+            key = Key(document["remote"], document["task_id"])
+            claimed = self._claimed.get(key.remote, {}).get(cast("int", doc_id))
+            if claimed is None:
+                yield document.get(sort, default), key, lines[doc_id]
+            else:
+                yield getattr(claimed, sort), key, claimed
+
+    # --- Changing ---
+
+    def insert(self, orders: Sequence[Order]) -> None:
+        """Keep new orders."""
+        ids = [self._orders.next_id() for _ in orders]
+        self._db.commit([self._put(doc_id, order) for doc_id, order in zip(ids, orders, strict=True)])
+        for doc_id, order in zip(ids, orders, strict=True):
+            self._index.put(doc_id, order, None)
+
+    def replace(self, order: Order, event: Event | None) -> None:
+        """Replace an order that is there, and add to its history."""
+        doc_id = self._id(order.key)
+        before = _order(self._orders.lines[doc_id])
+        changes, events = self._remembered(doc_id, order.key, event)
+        self._db.commit([self._put(doc_id, order), *changes])
+        claimed = self._claimed.get(order.remote, {}).pop(doc_id, None)
+        self._index.put(doc_id, order, before, claimed=claimed is not None)
+        if event is not None:
+            self._index.set_events(doc_id, events)
+
+    def resting_since(self, before: float) -> Iterator[Key]:
+        """Give the orders at rest that have not changed since *before*."""
+        for doc_id in self._index.candidates(remote=None, states=AT_REST):
+            line = self._orders.lines.get(doc_id)
+            order = None if line is None else _order(line)  # others may have changed it since we began
+            if order is not None and order.state in AT_REST and order.updated_at < before:
+                yield order.key
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Drop orders at rest, and their events."""
+        ids = [self._id(key) for key in keys]
+        changes: list[Change] = []
+        for doc_id in ids:
+            changes.append(self._orders.delete(doc_id))
+            changes.extend(map(self._events.delete, self._index.events(doc_id)))
+        orders = [_order(self._orders.lines[doc_id]) for doc_id in ids]
+        self._db.commit(changes)
+        for doc_id, order in zip(ids, orders, strict=True):
+            self._index.remove(doc_id, order)
+
+    # --- Claims: facts of this process, told to no sink ---
+
+    def claim(self, remote: str, *, limit: int, now: float, until: float) -> list[Order]:
+        """Take orders that are due, the longest due first; lapsed claims are due as well."""
+        claimed = self._claimed.setdefault(remote, {})
+        lapsed = sorted(
+            ((_due(order), doc_id) for doc_id, order in claimed.items() if _due(order) <= now), reverse=True
+        )
+        taken: list[Order] = []
+        while len(taken) < limit:
+            entry = self._index.first_due(remote, self._is_due_at)
+            if lapsed and (entry is None or lapsed[-1] < entry):
+                entry = lapsed.pop()
+            elif entry is None or entry[0] > now:
+                break
+            else:
+                self._index.take(remote)
+            order = self._read(entry[1], remote)
+            claimed[entry[1]] = replace(order, due_at=until, version=order.version + 1)
+            taken.append(claimed[entry[1]])
+        return taken
+
+    def renew(self, order: Order, until: float) -> None:
+        """Prolong a claim, if it is still this version's."""
+        doc_id = self._index.doc_id(order.key)
+        claimed = self._claimed.get(order.remote, {})
+        if doc_id in claimed and claimed[doc_id].version == order.version:
+            claimed[doc_id] = replace(claimed[doc_id], due_at=until)
+
+    def next_due(self, remote: str) -> float | None:
+        """Tell when the remote's next order is due, or its next claim lapses."""
+        entry = self._index.first_due(remote, self._is_due_at)
+        times = [_due(order) for order in self._claimed.get(remote, {}).values()]
+        return min(times if entry is None else [entry[0], *times], default=None)
+
+    def _is_due_at(self, doc_id: int, due_at: float) -> bool:
+        line = self._orders.lines.get(doc_id)
+        if line is None:
+            return False
+        head = _head(line)
+        return (
+            head.due_at == due_at and head.state is State.PENDING and doc_id not in self._claimed.get(head.remote, {})
+        )
+
+    # --- Below ---
+
+    def _read(self, doc_id: int, remote: str) -> Order:
+        return self._claimed.get(remote, {}).get(doc_id) or _order(self._orders.lines[doc_id])
+
+    def _id(self, key: Key) -> int:
+        doc_id = self._index.doc_id(key)
+        if doc_id is None:
+            raise missing(key)
+        return doc_id
+
+    def _put(self, doc_id: int, order: Order) -> Change:
+        return self._orders.put(doc_id, msgspec.json.encode(order))
+
+    def _remembered(self, doc_id: int, key: Key, event: Event | None) -> tuple[list[Change], tuple[int, ...]]:
+        """Plan how an order's history grows, and what falls off its far end."""
+        events = self._index.events(doc_id)
+        if event is None:
+            return [], events
+        number = _event_head(self._events.lines[events[-1]]).number + 1 if events else 1
+        line = msgspec.json.encode({**key._asdict(), "number": number, **msgspec.to_builtins(event)})
+        event_id = self._events.next_id()
+        kept = (*events, event_id)[-(KEPT_EVENTS - 1) :]
+        forgotten = events[: len(events) + 1 - len(kept)]
+        return [self._events.put(event_id, line), *map(self._events.delete, forgotten)], kept
+
+    def _load(self, read: Callable[[bytes], Head | Order]) -> None:
+        if ORDERS not in self._db.tables():
+            raise StoreDamaged(f"{self._path} has no table {ORDERS!r}", hint=HINT)
+        for doc_id, line in self._orders.lines.items():
+            try:
+                if not self._index.load(cast("int", doc_id), read(line)):
+                    raise self._unfit(ORDERS, doc_id, "an order of this key is there already")
+            except msgspec.MsgspecError as error:
+                raise self._unfit(ORDERS, doc_id, str(error)) from error
+        self._index.loaded()
+
+    def _load_events(self) -> None:
+        for event_id, line in self._events.lines.items():
+            try:
+                head = _event_head(line)
+            except msgspec.MsgspecError as error:
+                raise self._unfit(EVENTS, event_id, str(error)) from error
+            doc_id = self._index.doc_id(Key(head.remote, head.task_id))
+            if doc_id is None:
+                raise self._unfit(EVENTS, event_id, "its order is not there")
+            self._index.set_events(doc_id, (*self._index.events(doc_id), cast("int", event_id)))
+
+    def _unfit(self, table: str, doc_id: object, why: str) -> StoreDamaged:
+        return StoreDamaged(f"{self._path}: document {doc_id} of table {table!r} cannot be used: {why}", hint=HINT)
+
+
+def _vetted(line: bytes) -> Order:
+    """Read an order that somebody else wrote."""
+    order = _order(line)
+    if order.state is State.PENDING and order.due_at is None:
+        raise msgspec.ValidationError("it is pending, and due at no time")
+    return order
+
+
+def _due(claimed: Order) -> float:
+    return cast("float", claimed.due_at)

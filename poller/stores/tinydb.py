@@ -1,0 +1,274 @@
+"""The embedded store: orders in TinyDB's tables, kept by a journal.
+
+A change is made in memory and staged for the journal in one go; whoever needs it to be
+durable then waits for the commit that it is part of. So the event loop never waits for the
+disk, and the disk is never asked twice for what one sync can do.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial, reduce
+from itertools import islice
+from operator import and_
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from tinydb import where
+from tinydb.queries import Query as Where
+from tinydb.queries import QueryInstance
+
+from poller.errors import StoreDamaged, StoreUnavailable
+from poller.order import Event, Key, Order, State
+from poller.shield import finish
+from poller.store import History, Page, Query
+from poller.stores.commits import Commits
+from poller.stores.files import Files
+from poller.stores.journal import Change, encode
+from poller.stores.ledger import SMALLEST_FULL_JOURNAL, Ledger
+from poller.stores.listing import Listing, mentions
+from poller.stores.rules import admit, succeed
+from poller.stores.shelf import EVENTS, ORDERS, Found, Shelf
+from poller.stores.snapshot import Snapshot
+
+T = TypeVar("T")
+LINGER = 1.0
+"""Seconds after which a change that nobody waits for is on its way to the disk."""
+_SLICE = 1000
+"""How many orders are looked at before others get their turn: about two milliseconds."""
+
+
+class TinyStore:
+    """Keeps orders in ``orders.json`` and its journal. Made by ``open``; the contract is ``poller.store.Store``'s."""
+
+    def __init__(
+        self, ledger: Ledger, *, pool: ThreadPoolExecutor, linger: float, report: Callable[[str], None]
+    ) -> None:
+        self._ledger = ledger
+        self._pool = pool
+        self._linger = linger
+        self._report = report
+        self._turn = asyncio.Lock()
+        self._closed = False
+        self._folding: asyncio.Future[None] | None = None
+        self._fold_from = 0
+        self._shelf: Shelf
+        self._commits: Commits
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        now: Callable[[], float],
+        report: Callable[[str], None] = lambda _: None,
+        files: Files | None = None,
+        linger: float = LINGER,
+        full: int = SMALLEST_FULL_JOURNAL,
+    ) -> "TinyStore":
+        """Open a store, or found one where none of its files is there.
+
+        Args:
+            path: the snapshot, ``orders.json``; the store's other files are beside it.
+            now: tells epoch seconds.
+            report: told, in the event loop or in a thread of the store, what an operator should know.
+            files: the operating system.
+            linger: seconds until a change that nobody waits for is written.
+            full: bytes from which a journal is folded, if that is more than twice the snapshot.
+
+        Raises:
+            StoreLocked: another process has it open.
+            StoreDamaged: its files hold something that we did not write, or not all that we wrote.
+            StoreUnavailable: its files cannot be read or written.
+        """
+        pool = ThreadPoolExecutor(2, thread_name_prefix="poller-store")
+        ledger = Ledger(path, now=now, files=files, report=report, tables=(ORDERS, EVENTS), full=full)
+        store = cls(ledger, pool=pool, linger=linger, report=report)
+        try:
+            await store._load(ledger.open)
+        except BaseException:
+            ledger.abandon()
+            pool.shutdown(wait=False)
+            raise
+        return store
+
+    # --- poller.store.Store ---
+
+    async def add(self, orders: Sequence[Order]) -> Sequence[tuple[Order, bool]]:
+        """Keep new orders, all or none, durably before this returns."""
+        self._commits.demand()
+        answers = admit(orders, self._shelf.order)
+        if fresh := [order for order, new in answers if new]:
+            self._shelf.insert(fresh)
+        await self._commits.settle()  # also for known ones: whoever added them may still be waiting
+        return answers
+
+    async def get(self, key: Key) -> Order | None:
+        """Read one order."""
+        return self._shelf.order(key)
+
+    async def claim(self, remote: str, *, limit: int, now: float, until: float) -> Sequence[Order]:
+        """Take orders that are due. A claim is not written: whoever starts after us finds them due."""
+        self._commits.demand()
+        return self._shelf.claim(remote, limit=limit, now=now, until=until)
+
+    async def renew(self, orders: Sequence[Order], *, until: float) -> None:
+        """Prolong claims."""
+        self._commits.demand()
+        for order in orders:
+            self._shelf.renew(order, until)
+
+    async def save(self, order: Order, event: Event | None = None, *, durable: bool = True) -> None:
+        """Replace an order by its next version and add to its history, in one change."""
+        self._commits.demand()
+        succeed(self._shelf.order(order.key), order)
+        self._shelf.replace(order, event)
+        if durable:
+            await self._commits.settle()
+
+    async def next_due(self, remote: str) -> float | None:
+        """Tell when the remote's next order is due."""
+        return self._shelf.next_due(remote)
+
+    async def search(self, query: Query) -> Page:
+        """List orders. Many are looked at in slices, so that others get their turn."""
+        shelf, wanted = self._shelf, condition(query)
+        listing: Listing[Found] = Listing(query)
+        ids = iter(shelf.candidates(query))
+        while batch := list(islice(ids, _SLICE)):
+            for value, key, found in shelf.find(wanted, batch, query.sort):
+                listing.offer(value, key, found)
+            if len(batch) == _SLICE:
+                await asyncio.sleep(0)
+        return listing.page(_order_of)
+
+    async def history(self, key: Key) -> History:
+        """Read an order's history."""
+        return self._shelf.history(key)
+
+    async def counts(self) -> Mapping[State, int]:
+        """Count orders by state."""
+        return self._shelf.counts()
+
+    async def forget(self, *, before: float) -> int:
+        """Drop orders at rest that last changed before *before*, with their histories."""
+        forgotten = 0
+        keys = self._shelf.resting_since(before)
+        while batch := list(islice(keys, _SLICE)):
+            self._shelf.forget(batch)
+            forgotten += len(batch)
+            await self._commits.settle()
+        return forgotten
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be saved at present."""
+        return self._commits.problem
+
+    async def close(self) -> None:
+        """Fold the journal into the snapshot, so that any TinyDB can read it, and let go."""
+        await finish(self._close())
+
+    # --- Beyond the contract ---
+
+    async def reopen(self) -> None:
+        """Read everything again from the disk, after it had failed, and go on.
+
+        What was acknowledged is there; what was not may be. Claims are gone.
+
+        Raises:
+            StoreDamaged, StoreUnavailable: it could not be read; it may be tried again.
+        """
+        await finish(self._reopen())
+
+    async def _reopen(self) -> None:
+        async with self._turn:
+            if self._closed:
+                self._commits.demand()
+            with suppress(StoreUnavailable):
+                await self._commits.close()
+            await self._folded()
+            await self._load(self._ledger.reopen)
+
+    async def _close(self) -> None:
+        async with self._turn:
+            if self._closed:
+                return
+            self._closed = True
+            with suppress(StoreUnavailable):
+                await self._commits.close()
+            await self._folded()
+            await self._run(self._put_away)
+            self._pool.shutdown(wait=False)
+
+    def _put_away(self) -> None:
+        try:
+            self._ledger.close()
+        except (OSError, StoreDamaged) as error:
+            self._report(f"the journal could not be folded ({error}); nothing is lost, and the next start does it")
+
+    # --- The files ---
+
+    async def _load(self, open_files: Callable[[], Snapshot]) -> None:
+        self._shelf = await finish(self._run(self._read, open_files))
+        self._commits = Commits(self._ledger.append, pool=self._pool, linger=self._linger, written=self._after_commit)
+
+    def _read(self, open_files: Callable[[], Snapshot]) -> Shelf:
+        path = self._ledger.names.snapshot
+        try:
+            snapshot = open_files()
+            return Shelf(snapshot.rows(), sink=self._stage, path=path, vet=snapshot.foreign)
+        except OSError as error:
+            hint = "look at the folder, its owner and the space on its disk"
+            raise StoreUnavailable(f"{path} cannot be opened: {error}", hint=hint) from error
+
+    def _stage(self, changes: Sequence[Change]) -> None:
+        self._commits.stage(encode(changes))
+
+    def _run(self, work: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, work, *args)
+
+    # --- Folding, while commits go on ---
+
+    def _after_commit(self) -> None:
+        if self._ledger.folding and self._folding is None and self._ledger.size >= self._fold_from:
+            self._folding = self._run(self._ledger.fold)
+            self._folding.add_done_callback(self._after_folding)
+
+    def _after_folding(self, work: asyncio.Future[None]) -> None:
+        self._folding = None
+        error = work.exception()
+        self._fold_from = 0 if error is None else self._ledger.size + SMALLEST_FULL_JOURNAL
+        if error is not None:
+            self._report(f"a full journal could not be folded ({error}); nothing is lost, and it is tried again later")
+
+    async def _folded(self) -> None:
+        if self._folding is not None:
+            await asyncio.wait([self._folding])
+
+
+def condition(query: Query) -> QueryInstance:
+    """Write what a listing asks for in TinyDB's query language."""
+    conditions = [Where().noop()]
+    if query.states is not None:
+        conditions.append(where("state").one_of(list(query.states)))
+    if query.remote is not None:
+        conditions.append(where("remote") == query.remote)
+    if query.batch is not None:
+        conditions.append(where("batch") == query.batch)
+    if query.text is not None:
+        conditions.append(Where().map(partial(_mentions, query.text)).test(bool))
+    return reduce(and_, conditions)
+
+
+def _mentions(text: str, document: Mapping[str, Any]) -> bool:
+    return mentions(text, document["task_id"], document.get("reason"), document.get("context", {}))
+
+
+_decode = msgspec.json.Decoder(Order).decode
+
+
+def _order_of(found: Found) -> Order:
+    return found if isinstance(found, Order) else _decode(found)

@@ -1,0 +1,136 @@
+"""What was posted: bytes to plain values, whether they came as JSON or as a form."""
+
+import asyncio
+import json
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from poller.web.problem import Refusal
+
+CAP = 2**20
+"""Bytes in one body: a thousand orders of a kilobyte each."""
+SLOWEST = 30.0
+"""Seconds for one body: whoever drips a mebibyte for longer only holds the connection."""
+
+_JSON = frozenset({"", "application/json", "text/json"})
+_FORM = "application/x-www-form-urlencoded"
+_FLAGS = {"true": True, "false": False}
+_CONTEXT = "context."
+
+
+class Doubled(dict[str, Any]):
+    """An object in which some names came more than once.
+
+    Attributes:
+        names: those names.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]], names: Iterable[str]) -> None:
+        super().__init__(pairs)
+        self.names = tuple(names)
+
+
+async def read(request: web.Request) -> Any:
+    """Read the body of a request.
+
+    Raises:
+        Refusal: 400 it is malformed, 408 it takes too long, 413 it is too large, 415 it is neither JSON nor a form.
+    """
+    kind = _kind(request)
+    if (request.content_length or 0) > CAP:
+        raise _too_large()
+    raw = await _bytes(request)
+    return from_form(raw) if kind == _FORM and not _looks_like_json(raw) else from_json(raw)
+
+
+def from_json(raw: bytes) -> Any:
+    """Read JSON (RFC 8259), and remember of every object which names it holds twice.
+
+    Raises:
+        Refusal: 400 it is malformed.
+    """
+    if not raw.strip():
+        raise Refusal(400, "the body is empty", hint='send an order such as {"task_id": "84ad"}')
+    try:
+        return _decode(raw.removeprefix(BOM_UTF8).decode())
+    except UnicodeDecodeError:
+        raise Refusal(400, "the body is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise Refusal(400, f"the body is not JSON: {error.msg} ({where})") from None
+    except ValueError:
+        raise Refusal(400, "the body holds a number that JSON does not know, or one of thousands of digits") from None
+    except RecursionError:
+        raise Refusal(400, "the body is nested too deeply") from None
+
+
+def from_form(raw: bytes) -> Any:
+    """Read a form as if it were the JSON object of one order; ``context.NAME`` goes into its context.
+
+    Raises:
+        Refusal: 400 it is malformed.
+    """
+    try:
+        pairs = parse_qsl(raw.decode(), keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError:
+        raise Refusal(400, "the body is not a form", hint="send name=value pairs joined by &, or JSON") from None
+    order = [(name, _flag(value) if name == "dry_run" else value) for name, value in pairs if not _inner(name)]
+    context = [(name.removeprefix(_CONTEXT), value) for name, value in pairs if _inner(name)]
+    return _object([*order, ("context", _object(context))] if context else order)
+
+
+async def _bytes(request: web.Request) -> bytes:
+    limit = None if request.content.is_eof() else SLOWEST
+    try:
+        async with asyncio.timeout(limit):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large() from None
+    except TimeoutError:
+        raise Refusal(408, f"the body did not come within {SLOWEST:.0f} s") from None
+
+
+def _kind(request: web.Request) -> str:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refusal(415, "the body is compressed", hint="send it without Content-Encoding")
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind in _JSON or kind == _FORM or kind.endswith("+json"):
+        return kind
+    raise Refusal(415, f"a body of type {kind} is not taken", hint=f"send application/json or {_FORM}")
+
+
+def _looks_like_json(raw: bytes) -> bool:
+    """See through ``curl -d``, which calls everything a form."""
+    return raw.lstrip()[:1] in {b"{", b"["}
+
+
+def _too_large() -> Refusal:
+    return Refusal(413, "the body has more than 1 MiB", hint="send the orders in several requests")
+
+
+def _inner(name: str) -> bool:
+    return name.startswith(_CONTEXT)
+
+
+def _flag(value: str) -> bool | str:
+    return _FLAGS.get(value.lower(), value)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) == len(pairs):
+        return names
+    times = Counter(name for name, _ in pairs)
+    return Doubled(pairs, [name for name in names if times[name] > 1])
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(word)
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number).decode

@@ -1,0 +1,181 @@
+"""From what was posted to orders, or to everything that is wrong with it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from poller.order import Key, Order, State, place
+from poller.web import fields
+from poller.web.body import Doubled
+from poller.web.guess import did_you_mean
+from poller.web.problem import Fault, Refusal
+
+MOST_ORDERS = 1_000
+MOST_FAULTS = 100
+"""Whoever makes more mistakes in one request makes the same one again and again."""
+
+Reader = Callable[[object], Any]
+
+
+class Faults(list[Fault]):
+    """All that was found wrong, as far as anybody wants to read it."""
+
+    def add(self, field: str, message: str) -> None:
+        """Note that something is wrong with *field*."""
+        self.append(Fault(field, message))
+
+    @property
+    def enough(self) -> bool:
+        """Whether to look no further."""
+        return len(self) >= MOST_FAULTS
+
+    def refuse(self) -> None:
+        """End the request if anything was wrong.
+
+        Raises:
+            Refusal: 422 with every fault.
+        """
+        if self:
+            count = "one thing is" if len(self) == 1 else f"{len(self)} things are"
+            more = "; the list ends here" if self.enough else ""
+            raise Refusal(
+                422, f"{count} wrong with what was sent{more}; nothing was accepted", faults=self[:MOST_FAULTS]
+            )
+
+
+class Intake:
+    """Makes orders of what was posted.
+
+    Args:
+        remotes: the configured names; the first is meant when none is given.
+        patience: seconds until the deadline of an order that brings none.
+        now: epoch seconds.
+    """
+
+    def __init__(self, *, remotes: Sequence[str], patience: float, now: Callable[[], float]) -> None:
+        self._remotes = tuple(remotes)
+        self._patience = patience
+        self._now = now
+        self._readers: Mapping[str, Reader] = {
+            "task_id": fields.task_id,
+            "taskID": fields.task_id,
+            "remote": self._remote,
+            "context": fields.context,
+            "projectID": fields.label,
+            "batch": fields.label,
+            "feed": fields.label,
+            "dry_run": fields.flag,
+            "deadline": self._deadline,
+            "filename": fields.pattern,
+        }
+
+    def orders(self, posted: Any) -> list[Order]:
+        """Read one order, or a list of them.
+
+        Raises:
+            Refusal: 422; it names every field that is wrong.
+        """
+        if isinstance(posted, list):
+            return self._list(posted)
+        faults = Faults()
+        order = self._order(posted, "", faults)
+        faults.refuse()
+        return [order] if order else []
+
+    def _list(self, posted: list[Any]) -> list[Order]:
+        faults = Faults()
+        if not 1 <= len(posted) <= MOST_ORDERS:
+            faults.add("", f"a list has 1 to {MOST_ORDERS} orders, this one {len(posted)}")
+            faults.refuse()
+        orders = list(self._read_all(posted, faults))
+        faults.refuse()
+        return orders
+
+    def _read_all(self, posted: list[Any], faults: Faults) -> Iterator[Order]:
+        places: dict[Key, int] = {}
+        for index, item in enumerate(posted):
+            order = self._order(item, f"[{index}]", faults)
+            if faults.enough:
+                return
+            if order is None:
+                continue
+            if (first := places.setdefault(order.key, index)) != index:
+                faults.add(f"[{index}].task_id", f"is the same task as [{first}]")
+            yield order
+
+    def _order(self, item: object, where: str, faults: Faults) -> Order | None:
+        """Read one order; None if anything is wrong with it."""
+        found = len(faults)
+        if not isinstance(item, dict):
+            faults.add(where, 'must be an object such as {"task_id": "84ad"}')
+            return None
+        asked = self._fields(item, where + "." if where else "", faults)
+        return self._made(asked) if len(faults) == found else None
+
+    def _fields(self, item: dict[str, Any], where: str, faults: Faults) -> dict[str, Any]:
+        asked: dict[str, Any] = {}
+        if isinstance(item, Doubled):
+            for name in item.names:
+                faults.add(where + name, "is given more than once")
+        for name, value in item.items():
+            if faults.enough:
+                break
+            try:
+                asked[name] = self._value(name, value)
+            except ValueError as error:
+                faults.add(where + name[: fields.LABEL_CHARACTERS], str(error))
+        for fault in _clashes(item):
+            faults.add(where + fault.field, fault.message)
+        return asked
+
+    def _value(self, name: str, value: object) -> Any:
+        reader = self._readers.get(name)
+        if reader is None:
+            raise ValueError(f"is no field of an order{did_you_mean(name, self._readers)}")
+        if value is None and name not in {"task_id", "taskID"}:
+            return None
+        return reader(value)
+
+    def _made(self, asked: dict[str, Any]) -> Order:
+        now = self._now()
+        words, moment = asked.get("deadline") or (None, now + self._patience)
+        context = asked.get("context") or {}
+        if project := asked.get("projectID"):
+            context = {**context, "projectID": project}
+        return place(
+            Order(
+                remote=asked.get("remote") or self._remotes[0],
+                task_id=asked.get("task_id") or asked["taskID"],
+                state=State.PENDING,
+                created_at=now,
+                updated_at=now,
+                opened_at=now,
+                deadline=moment,
+                batch=asked.get("batch"),
+                feed=asked.get("feed"),
+                filename=asked.get("filename"),
+                context=context,
+                dry_run=asked.get("dry_run") or False,
+                deadline_as_given=words,
+            ),
+        )
+
+    def _remote(self, value: object) -> str:
+        if not isinstance(value, str) or value not in self._remotes:
+            guess = did_you_mean(value, self._remotes) if isinstance(value, str) else ""
+            raise ValueError(f"must be one of {', '.join(self._remotes)}{guess}")
+        return value
+
+    def _deadline(self, value: object) -> tuple[str, float]:
+        words = fields.deadline(value)
+        return words, fields.instant_of(words, self._now())
+
+
+def _clashes(item: dict[str, Any]) -> Iterator[Fault]:
+    """Find what is said twice in different words, or not at all."""
+    if "task_id" in item and "taskID" in item:
+        yield Fault("taskID", "is another name of task_id; give one of them")
+    if "task_id" not in item and "taskID" not in item:
+        yield Fault("task_id", "is required")
+    context = item.get("context")
+    if "projectID" in item and isinstance(context, dict) and "projectID" in context:
+        yield Fault("projectID", "is in the context too; give it once")
