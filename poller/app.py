@@ -66,7 +66,7 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
     bus = Bus()
     bus.listen(Narrator())
     async with AsyncExitStack() as stack:
-        store = await TinyStore.open(Path(settings.store), now=time.time)
+        store = await TinyStore.open(Path(settings.store), now=time.time, report=_reported)
         stack.push_async_callback(store.close)
         files = stack.enter_context(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
         folder = Publisher(folder=settings.orders_dir, pattern=settings.filename, executor=files, now=time.time)
@@ -88,6 +88,11 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
         finally:
             poller.stop()
             await working
+
+
+def _reported(text: str) -> None:
+    """Tell what the store wants an operator to know."""
+    structlog.get_logger("poller.store").warning("store", reason=text)
 
 
 def _heard(working: asyncio.Task[None]) -> None:
@@ -203,7 +208,8 @@ async def _hook(settings: Settings, store: Store, poller: Poller, stack: AsyncEx
         now=time.time,
     )
     # An access log of every request halves what the hook can take; what matters is told as an event.
-    runner = web.AppRunner(hook, access_log=None, shutdown_timeout=_SHUTDOWN)
+    # Bodies come as they are: a compressed one is refused, and would be inflated before that.
+    runner = web.AppRunner(hook, access_log=None, auto_decompress=False, shutdown_timeout=_SHUTDOWN)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     try:

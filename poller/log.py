@@ -70,8 +70,8 @@ def configure(form: str, stream: TextIO, redact: Redactor) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    # aiohttp counts what a hostile peer sends as errors of its own; they are the peer's.
-    logging.getLogger("aiohttp").setLevel(logging.WARNING)
+    # aiohttp logs a traceback for whatever a peer mangles; faults of our own handlers are told by them.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
 
 
 class Narrator:

@@ -59,7 +59,10 @@ def application(  # noqa: PLR0913 - the door of the package: everything inside g
     max_pending: int,
     now: Callable[[], float],
 ) -> web.Application:
-    """Build the hook. Serve it without an access log and with handlers that outlive their askers (the defaults).
+    """Build the hook.
+
+    Serve it without an access log, without decompression of bodies (they are refused), and
+    with handlers that outlive those who hang up, which is the runner's default.
 
     Args:
         store: where orders are kept.
