@@ -41,9 +41,9 @@ class Origin(NamedTuple):
         """
         if _BLANK.search(url):
             raise ValueError("an address has no blanks or control characters in it")
-        scheme, colon, rest = url.partition("://")
+        scheme, _, rest = url.partition("://")
         scheme = scheme.lower()
-        if not colon or scheme not in _PORTS:
+        if scheme not in _PORTS:
             raise ValueError("an address begins with http:// or https://")
         found = _AUTHORITY.match(rest)
         if found is None:
@@ -74,7 +74,7 @@ def is_public(host: str) -> bool:
         host: an address as the socket layer spells it, a scope (``%eth0``) included.
     """
     try:
-        address = _meant(ip_address(host.partition("%")[0]))
+        address = _meant(ip_address(host))
     except ValueError:
         return False
     if not address.is_global or address.is_multicast or any(address in network for network in _INNER):

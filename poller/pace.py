@@ -51,7 +51,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     def next_check(self, order: Order, now: float, retry_after: float | None) -> float:
         """Tell when to ask again about an order that is not ready."""
-        waited = max(0.0, now - order.opened_at)
+        waited = now - order.opened_at
         wait = min(max(waited * self.share, self.interval_min), self.interval_max)
         return now + max(wait, self._floor(retry_after))
 
@@ -72,7 +72,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
         return now - order.ready_at > self.window
 
     def _floor(self, retry_after: float | None) -> float:
-        return min(max(retry_after or 0.0, 0.0), self.retry_after_max)
+        return min(retry_after or 0.0, self.retry_after_max)
 
 
 def jitter(key: Key, attempt: int) -> float:

@@ -1,0 +1,189 @@
+"""When to ask next: never too soon, never too late, and the same every time."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from poller import pace as module
+from poller.order import Key, Order, State
+from poller.pace import Pace, jitter
+from tests.strategies import NOW, keys, moments, orders, paces, waits, wishes
+
+ORDER = Order(
+    remote="grafx",
+    task_id="84ad",
+    state=State.PENDING,
+    created_at=NOW,
+    updated_at=NOW,
+    opened_at=NOW,
+    deadline=NOW + 1e9,
+)
+
+
+def _questions(pace: Pace, length: float) -> list[float]:
+    """Ask about an order that is never ready, and note when, in seconds since it was added."""
+    asked = [NOW]
+    while asked[-1] <= NOW + length:
+        asked.append(pace.next_check(ORDER, asked[-1], None))
+    return [moment - NOW for moment in asked[:-1]]
+
+
+# --- not ready
+
+
+@given(order=orders(), now=moments, wish=wishes, pace=paces)
+def test_every_wait_for_a_file_is_within_its_bounds(order: Order, now: float, wish: float | None, pace: Pace) -> None:
+    """No question comes sooner than the shorter bound or the wish, or later than the longer bound or an hour."""
+    wait = pace.next_check(order, now, wish) - now
+    wished = min(max(wish or 0.0, 0.0), 3600.0)
+    assert max(pace.interval_min, wished) - 1e-3 <= wait <= max(pace.interval_max, wished) + 1e-3
+
+
+@given(order=orders(), waited=waits, more=waits, wish=wishes, pace=paces)
+def test_who_has_waited_longer_waits_longer(
+    order: Order, waited: float, more: float, wish: float | None, pace: Pace
+) -> None:
+    """The next question never comes earlier because this one came later."""
+    here, there = order.opened_at + waited, order.opened_at + waited + more
+    assert pace.next_check(order, here, wish) <= pace.next_check(order, there, wish)
+    assert pace.next_check(order, here, wish) - here <= pace.next_check(order, there, wish) - there + 1e-3
+
+
+def test_an_order_from_the_future_is_asked_about_soon() -> None:
+    """A clock that was set back makes no negative wait."""
+    assert Pace().next_check(ORDER, NOW - 1e6, None) == NOW - 1e6 + 1.0
+
+
+def test_a_new_generation_begins_with_short_waits() -> None:
+    """What counts is how long this generation has waited, and not how old the order is."""
+    assert Pace().next_check(replace(ORDER, created_at=NOW - 1e6), NOW, None) == NOW + 1.0
+
+
+@given(made_after=st.floats(0, 3600))
+def test_a_file_is_collected_late_by_an_eighth_at_most(made_after: float) -> None:
+    """Between the bounds nobody waits longer for a file than an eighth of the time that it took to make."""
+    asked = _questions(Pace(interval_max=1e9), made_after * 2 + 10)
+    collected = next(moment for moment in asked if moment >= made_after)
+    assert collected - made_after <= max(made_after / 8, 1.0) + 1e-3
+
+
+@pytest.mark.parametrize(("minutes", "questions"), [(1, 26), (8, 43), (60, 95)])
+def test_questions_are_as_few_as_promised(minutes: int, questions: int) -> None:
+    """The numbers that the module tells its reader are the numbers that it asks."""
+    assert len(_questions(Pace(), 60.0 * minutes)) == questions
+    assert f" {questions}" in " ".join((module.__doc__ or "").split())
+
+
+def test_after_eight_minutes_there_is_one_question_a_minute() -> None:
+    """From where an eighth of the wait is the longer bound, questions come at that bound."""
+    late = [moment for moment in _questions(Pace(), 7200.0) if moment > 480]
+    assert all(math.isclose(after - before, 60.0, abs_tol=1e-3) for before, after in pairwise(late))
+
+
+def test_questions_grow_with_the_logarithm_of_the_wait() -> None:
+    """Without a longer bound, twice the wait costs the same few questions each time."""
+    counts = [len(_questions(Pace(interval_max=1e12), 100.0 * 2**n)) for n in range(12)]
+    steps = {after - before for before, after in pairwise(counts)}
+    assert steps <= {5, 6}
+
+
+# --- trouble
+
+
+@given(order=orders(), now=moments, pace=paces)
+def test_a_backoff_lies_between_now_and_its_step(order: Order, now: float, pace: Pace) -> None:
+    """The wait is a share of 1 s, doubled with every trouble in a row, and of 5 minutes at most."""
+    wait = pace.next_try(order, now, None) - now
+    step = min(2.0 ** max(order.attempts - 1, 0), 300.0)
+    assert -1e-3 <= wait <= step + 1e-3
+    assert wait == pytest.approx(step * jitter(order.key, order.attempts), abs=1e-3)
+
+
+@given(order=orders(), now=moments, wish=wishes, pace=paces)
+def test_a_wish_is_a_floor_under_the_backoff(order: Order, now: float, wish: float | None, pace: Pace) -> None:
+    """Jitter never cuts short what the remote asked for, up to an hour."""
+    wait = pace.next_try(order, now, wish) - now
+    assert wait >= min(max(wish or 0.0, 0.0), 3600.0) - 1e-3
+    assert wait <= 3600.0 + 1e-3
+
+
+@pytest.mark.parametrize("attempts", [0, 1, 65, 1000, 10**6])
+def test_no_number_of_troubles_is_too_large(attempts: int) -> None:
+    """However often an order failed, its backoff is a number."""
+    assert 0 <= Pace().next_try(replace(ORDER, attempts=attempts), NOW, None) - NOW <= 300.0
+
+
+WISHES = {None: 0.0, -1.0: 0.0, 0.0: 0.0, 30.0: 30.0, 3600.0: 3600.0, 1e9: 3600.0, math.inf: 3600.0, math.nan: 0.0}
+
+
+@pytest.mark.parametrize(("wish", "floor"), WISHES.items())
+def test_a_wish_counts_for_an_hour_at_most(wish: float | None, floor: float) -> None:
+    """Nonsense, infinity and what is no number at all are wishes for nothing, or for no more than an hour."""
+    pace = Pace(interval_min=0.5, backoff_base=0.0)
+    assert pace.next_check(ORDER, NOW, wish) == NOW + max(0.5, floor)
+    assert pace.next_try(ORDER, NOW, wish) == NOW + floor
+
+
+# --- jitter
+
+
+@given(key=keys, attempt=st.integers(0, 100))
+def test_jitter_is_a_share_and_always_the_same(key: Key, attempt: int) -> None:
+    """The same key and attempt give the same share, from 0 to 1, in every process."""
+    assert 0.0 <= jitter(key, attempt) <= 1.0
+    assert jitter(key, attempt) == jitter(Key(*key), attempt)
+
+
+def test_jitter_is_the_same_in_every_release() -> None:
+    """A schedule does not depend on the process: Python's own hash would."""
+    assert jitter(Key("grafx", "84ad"), 1) == 0.8196907300192239
+
+
+@pytest.mark.parametrize("vary", ["remote", "task_id", "attempt"])
+def test_jitter_is_spread_evenly(vary: str) -> None:
+    """Orders that failed together, and attempts of one order, come back evenly spread (chi-squared, 1 in 10,000)."""
+    bins, draws = [0] * 20, 10_000
+    for n in range(draws):
+        key = Key(f"r{n}" if vary == "remote" else "r", f"t{n}" if vary == "task_id" else "t")
+        bins[int(jitter(key, n if vary == "attempt" else 1) * 20)] += 1
+    expected = draws / 20
+    assert sum((seen - expected) ** 2 / expected for seen in bins) < 50.8
+
+
+def test_jitter_of_hostile_keys_differs() -> None:
+    """Keys that would be the same text when put together are not the same draw."""
+    assert jitter(Key("a", "b1"), 1) != jitter(Key("a", "b"), 11)
+    assert jitter(Key("ab", "c"), 1) != jitter(Key("a", "bc"), 1)
+    assert 0 <= jitter(Key("a", "\ud800"), 1) < 1
+
+
+# --- forgiveness and windows
+
+
+@pytest.mark.parametrize(
+    ("checks", "age", "forgiven"),
+    [(0, 1e9, True), (4, 1e9, True), (5, 60.0, False), (5, 59.0, True), (1000, 59.0, True), (0, 0.0, True)],
+)
+def test_an_absence_is_forgiven_while_it_is_early_by_either_measure(checks: int, age: float, *, forgiven: bool) -> None:
+    """Five checks and a minute must both be over before a 404 is believed."""
+    assert Pace().forgives(replace(ORDER, checks=checks), NOW + age) is forgiven
+
+
+@pytest.mark.parametrize(
+    ("window", "ready_at", "expired"),
+    [
+        (None, NOW - 1e9, False),
+        (60.0, None, False),
+        (60.0, NOW - 60.0, False),
+        (60.0, NOW - 60.1, True),
+        (0.0, NOW, False),
+        (0.0, NOW - 0.1, True),
+    ],
+)
+def test_a_file_expires_when_its_window_is_over(window: float | None, ready_at: float | None, *, expired: bool) -> None:
+    """The window runs from the first sight of the file; without a window, or a file, nothing expires."""
+    assert Pace(window=window).expired(replace(ORDER, ready_at=ready_at), NOW) is expired
