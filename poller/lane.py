@@ -34,6 +34,7 @@ from poller.order import (
     State,
     Trouble,
 )
+from poller.pace import Pause
 from poller.remote import Answer, Conversation, NeedsConfirming, Ready, Remote
 from poller.shield import finish
 from poller.store import Store
@@ -43,8 +44,6 @@ _LAST_CHECK = 5.0
 _NAP = 30.0
 """Longest sleep in seconds: a clock that was set is noticed after this at the latest."""
 _STORE_PAUSE = 1.0
-_FIRST_PAUSE = 30.0
-_LONGEST_PAUSE = 300.0
 _REPORT_CHARACTERS = 4000
 _ROOM = 4
 
@@ -63,31 +62,6 @@ class Fetcher(Protocol):
     async def fetch(self, order: Order, ready: Ready) -> Outcome:
         """Fetch an order's files; raises nothing but a cancellation."""
         ...
-
-
-class Pause:
-    """How long a locked remote is left alone: 30 s, doubled each time it is found still locked."""
-
-    def __init__(self) -> None:
-        self.reason = ""
-        self.until = 0.0
-        self._length = 0.0
-
-    @property
-    def on(self) -> bool:
-        """Whether the remote was locked when last seen."""
-        return self._length > 0
-
-    def begin(self, reason: str, now: float) -> None:
-        """Leave the remote alone; those that were under way when it began add nothing."""
-        if self.on and now < self.until:
-            return
-        self._length = min(2 * self._length, _LONGEST_PAUSE) or _FIRST_PAUSE
-        self.reason, self.until = reason, now + self._length
-
-    def end(self) -> None:
-        """Go on: somebody was let in."""
-        self._length, self.until, self.reason = 0.0, 0.0, ""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -196,25 +170,36 @@ class Lane:
 
     async def _begin(self, group: asyncio.TaskGroup) -> None:
         """Claim as many orders as there are free slots, and begin their steps."""
+        now = self._now()
+        if self.pause.on and now < self.pause.until:
+            await self._park(now)
+            return
         free = self._free()
         if not free:
             return
-        now = self._now()
         for order in await self._store.claim(self.remote.name, limit=free, now=now, until=now + self._limits.lease):
             if not self._withheld[order.key]:
                 self._asking += 1
                 self._steps[order.key] = _Step(order, group, self._attend)
 
+    async def _park(self, now: float) -> None:
+        """Claim what is due until the pause is over, or until its own deadline: that is kept all the same."""
+        limit, until = self._limits.checks, self.pause.until
+        for order in await self._store.claim(self.remote.name, limit=limit, now=now, until=until):
+            if order.deadline <= now:
+                await self._settle(order, Locked(reason=self.pause.reason))
+            elif order.deadline < until:
+                await self._store.renew([order], until=order.deadline)
+
     def _free(self) -> int:
         if not self.pause.on:
             return self._limits.checks - self._asking
-        return 1 if self._now() >= self.pause.until and not self._steps else 0
+        return 0 if self._steps else 1
 
     async def _next_due(self) -> float | None:
         """Tell when to look again; None if only a wake can bring anything new."""
-        if self.pause.on and not self._steps and self._now() < self.pause.until:
-            return self.pause.until
-        return await self._store.next_due(self.remote.name) if self._free() else None
+        paused = self.pause.on and self._now() < self.pause.until
+        return await self._store.next_due(self.remote.name) if paused or self._free() else None
 
     async def _rest(self, due: float | None) -> None:
         nap = self._limits.lease / 3 if self._steps else _NAP
@@ -333,7 +318,8 @@ def _fit(outcome: Outcome, redact: Callable[..., str]) -> Outcome:
     """Make every text in *outcome* that came from outside fit to be kept."""
     if not isinstance(outcome, Setback):
         return outcome
-    texts: dict[str, str | None] = {"reason": redact(outcome.reason)}
-    if isinstance(outcome, Refused) and outcome.report is not None:
-        texts["report"] = redact(outcome.report, limit=_REPORT_CHARACTERS)
+    texts = {"reason": redact(outcome.reason), "address": outcome.address and redact(outcome.address)}
+    if isinstance(outcome, Refused):
+        texts["report_at"] = outcome.report_at and redact(outcome.report_at)
+        texts["report"] = outcome.report and redact(outcome.report, limit=_REPORT_CHARACTERS)
     return msgspec.structs.replace(outcome, **texts)

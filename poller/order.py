@@ -144,7 +144,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     @property
     def request(self) -> tuple[object, ...]:
         """What the shop asked for: the same key with another request is a conflict."""
-        return (self.batch, self.feed, self.filename, self.context, self.dry_run, self.deadline_as_given)
+        context = msgspec.json.encode(self.context, order="deterministic")  # to Python, 1 is True
+        return (self.batch, self.feed, self.filename, context, self.dry_run, self.deadline_as_given)
 
 
 # --- Outcomes: what a step found out ---------------------------------------------------
@@ -453,11 +454,17 @@ def check(order: Order, now: float) -> Order:
 
 
 def _open(order: Order, now: float) -> Order:
-    """Begin to ask, with the patience the order had from its first day."""
+    """Begin to ask."""
     fresh = replace(order, reason=None, ready_at=None, checks=0, attempts=0, expiries=0, progress=None)
-    patience = order.deadline - order.opened_at
-    opened = replace(fresh, state=State.PENDING, opened_at=now, due_at=now, deadline=now + patience)
+    opened = replace(fresh, state=State.PENDING, opened_at=now, due_at=now, deadline=_deadline(order, now))
     return _sealed(order, opened, now)
+
+
+def _deadline(order: Order, now: float) -> float:
+    """Give the patience the order had from its first day; an instant stays where it is while it lies ahead."""
+    if order.deadline > now and "-" in (order.deadline_as_given or ""):
+        return order.deadline
+    return now + (order.deadline - order.opened_at)
 
 
 def _demand(command: str, order: Order) -> None:

@@ -24,6 +24,9 @@ import msgspec
 
 from poller.order import Key, Order
 
+_FIRST_PAUSE = 30.0
+_LONGEST_PAUSE = 300.0
+
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """One remote's numbers; the policy behind ``order.decide``. Durations are seconds.
@@ -73,6 +76,36 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     def _floor(self, retry_after: float | None) -> float:
         return min(retry_after or 0.0, self.retry_after_max)
+
+
+class Pause:
+    """How long a remote that lets nobody in is left alone: 30 s, doubled each time it is found still locked.
+
+    Attributes:
+        reason: what it said.
+        until: epoch seconds until which it is not asked.
+    """
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.until = 0.0
+        self._length = 0.0
+
+    @property
+    def on(self) -> bool:
+        """Whether the remote was locked when last seen."""
+        return self._length > 0
+
+    def begin(self, reason: str, now: float) -> None:
+        """Leave the remote alone; those that were under way when it began add nothing."""
+        if self.on and now < self.until:
+            return
+        self._length = min(2 * self._length, _LONGEST_PAUSE) or _FIRST_PAUSE
+        self.reason, self.until = reason, now + self._length
+
+    def end(self) -> None:
+        """Go on: somebody was let in."""
+        self._length, self.until, self.reason = 0.0, 0.0, ""
 
 
 def jitter(key: Key, attempt: int) -> float:

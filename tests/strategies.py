@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from poller.order import (
@@ -29,11 +28,6 @@ from poller.order import (
     Unsafe,
 )
 from poller.pace import Pace
-
-settings.register_profile(
-    "poller", deadline=None, max_examples=75, print_blob=True
-)  # a shared core may be slow for once
-settings.load_profile("poller")
 
 NOW = 1_800_000_000.0
 """A moment, in epoch seconds, about which all generated times lie."""

@@ -219,6 +219,28 @@ def test_the_pause_doubles_up_to_five_minutes() -> None:
     clock.run(day())
 
 
+def test_a_pause_does_not_outlast_a_deadline() -> None:
+    """Orders of a locked remote come to rest at their deadlines, wherever the pause stands."""
+
+    async def day() -> None:
+        async with yard() as it:
+            names = [f"task-{number}" for number in range(100)]
+            for name in [*names, "patient"]:
+                it.remote.scripts[name] = [Locked(reason="401 to a fresh token")]
+            await it.add("patient", patience=86400.0)
+            await it.until(lambda order: order.reason is not None, "patient")
+            asked = len(it.asker.asked)
+            await it.add(*names, patience=12.0)
+            began = clock.now()
+            orders = await it.rest(*names)
+
+            assert clock.now() - began == pytest.approx(12.0, abs=1.0)
+            assert {(order.cause, order.attempts) for order in orders} == {(Cause.DEADLINE, 0)}
+            assert len(it.asker.asked) == asked
+
+    clock.run(day())
+
+
 def test_the_deadline_cuts_a_running_download() -> None:
     """An order comes to rest at its deadline, whatever is still on its way."""
 

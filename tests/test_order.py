@@ -717,3 +717,27 @@ def test_another_request_for_the_same_key_can_be_told(change: dict[str, object])
     """Everything that the shop may ask for makes another request; what we find out does not."""
     assert replace(FRESH, **change).request != FRESH.request
     assert replace(FRESH, checks=9, version=9, state=State.DONE, reason="x").request == FRESH.request
+
+
+def test_an_instant_stays_the_deadline_while_it_lies_ahead() -> None:
+    """A shop that named a date meant the date; a duration begins anew."""
+    times = {"created_at": 0.0, "updated_at": 0.0, "opened_at": 0.0}
+    known = {"remote": "r", "task_id": "t", "state": State.HELD, "deadline": 100.0, **times}
+    fixed = Order(**known, deadline_as_given="1970-01-01T00:01:40Z")
+    patient = Order(**known, deadline_as_given="100s")
+
+    assert confirm(fixed, 60.0).deadline == 100.0
+    assert confirm(patient, 60.0).deadline == 160.0
+    assert confirm(fixed, 150.0).deadline == 250.0
+
+
+def test_one_and_true_are_two_requests() -> None:
+    """What Python takes for equal is not what the shop sent."""
+    times = {"created_at": 0.0, "updated_at": 0.0, "opened_at": 0.0, "deadline": 9.0}
+    one, true, again = (
+        Order(remote="r", task_id="t", state=State.HELD, context=context, **times)
+        for context in ({"x": 1, "y": 2}, {"x": True, "y": 2}, {"y": 2, "x": 1})
+    )
+
+    assert one.request != true.request
+    assert one.request == again.request
