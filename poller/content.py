@@ -64,6 +64,6 @@ def _is_json(start: bytes, *, whole: bool) -> bool:
         return False
     try:
         msgspec.json.decode(start)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True

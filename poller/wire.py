@@ -30,8 +30,9 @@ BLOCK = 2**20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HOPS = 5
 _CONNECT_TIMEOUT = 15.0
-_HEAD_TIMEOUT = 60.0
-"""For looking up, dialling and the head of the reply: a trickle of headers or of 1xx replies never idles."""
+_PATIENCE = 60.0
+"""For dialling and the head of a reply, and for each piece of its body: a trickle of headers, of 1xx replies or
+of a chunk's size never idles, and yet brings nothing."""
 _FLOOR_WINDOW = 30.0
 _NOT_PUBLIC = "is not a public address"
 _LOCAL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -48,9 +49,10 @@ class Body:
         framed: whether the end of the body can be told from a cut connection.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, floor: "Floor") -> None:
+    def __init__(self, response: aiohttp.ClientResponse, floor: "Floor", patience: float) -> None:
         self._response = response
         self._floor = floor
+        self._patience = patience
         self.status = response.status
         self.url = str(response.url)
         self.headers: Mapping[str, str] = {name.lower(): response.headers[name] for name in response.headers}
@@ -65,7 +67,7 @@ class Body:
         """
         gathered = bytearray()
         with _ours(self.url, own=False):
-            async for piece in self._response.content.iter_any():
+            while piece := await self._piece():
                 self._floor.pass_on(len(piece), self.url)
                 gathered += piece
                 if len(gathered) >= size:
@@ -74,6 +76,11 @@ class Body:
                     gathered.clear()
         if gathered:
             yield bytes(gathered)
+
+    async def _piece(self) -> bytes:
+        """Wait for more of the body; give nothing at its end."""
+        async with asyncio.timeout(self._patience):
+            return await self._response.content.readany()
 
     async def read(self, limit: int) -> bytes:
         """Read the whole body.
@@ -157,6 +164,7 @@ class Wire:
         self._origins = origins
         self._floor_rate = floor_rate
         self._clock = clock
+        self._patience = max(_PATIENCE, 2 * idle_timeout)
         self._own = _session(connections, idle_timeout)
         self._foreign = _session(connections, idle_timeout, socket_factory=_public_socket)
 
@@ -197,7 +205,7 @@ class Wire:
         own = origin in self._origins
         headers = {**request.headers, **(credentials if origin == self._base else {})}
         with _ours(url, own=own):
-            async with asyncio.timeout(_HEAD_TIMEOUT):
+            async with asyncio.timeout(self._patience):
                 response = await (self._own if own else self._foreign).request(
                     request.method,
                     URL(url, encoded=True),
@@ -206,13 +214,16 @@ class Wire:
                     allow_redirects=False,
                 )
         async with response:
-            yield Body(response, Floor(rate=self._floor_rate, window=_FLOOR_WINDOW, clock=self._clock))
+            floor = Floor(rate=self._floor_rate, window=_FLOOR_WINDOW, clock=self._clock)
+            yield Body(response, floor, self._patience)
 
     def _admitted(self, url: str) -> Origin:
         try:
             origin = Origin.of(url)
         except ValueError as error:
             raise Aborted(Unsafe(reason=f"the address cannot be followed: {error}", address=bare(url))) from None
+        if not url.isprintable():
+            raise Aborted(Unsafe(reason=f"the address cannot be followed: {bare(url)!a} is no plain text"))
         if origin.scheme != "https" and origin not in self._origins:
             raise Aborted(Unsafe(reason="the address is plain http and not one of ours", address=bare(url)))
         return origin

@@ -88,10 +88,12 @@ async def talking(
     clock: Callable[[], float] = time.monotonic,
     now: Callable[[], float] = time.time,
     token: str | None = None,
+    other: Hostile | None = None,
     **wiring: Any,
 ) -> AsyncIterator[tuple[Client, remotes.DeclaredRemote]]:
-    """Open a client that talks to GraFx as *server* plays it, and retries hiccups at once."""
+    """Open a client that talks to GraFx as *server* plays it, and retries hiccups at once; *other* may be dialled."""
     remote = grafx(server.base, token)
-    async with wired(remote, clock=clock, **wiring) as wire:
+    origins = frozenset({Origin.of(other.base)} if other else ())
+    async with wired(remote, origins=origins, clock=clock, **wiring) as wire:
         learn = (learned if learned is not None else []).append
         yield Client(remote=remote, wire=wire, learn=learn, now=now, clock=clock, hiccup=0.0), remote

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from poller.errors import ConfigurationError
 from poller.remotes.declared import DeclaredRemote, bind
-from poller.remotes.page import Page, Variable, parse
+from poller.remotes.page import Page, Variable
+from poller.remotes.reader import parse
 
 __all__ = ["DeclaredRemote", "Page", "Variable", "bind", "find", "parse", "shipped"]
 

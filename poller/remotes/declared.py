@@ -226,7 +226,7 @@ def _scene(reply: Reply, order: Order) -> dict[str, Any]:
 def _json(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

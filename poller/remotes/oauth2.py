@@ -10,6 +10,7 @@ from poller.address import bare
 from poller.order import Trouble
 from poller.remote import Aborted, Conversation, Denied, Reply, Request, Token
 
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _PLAIN = re.compile(r"[!-~]+")
 """RFC 6750 takes fewer characters still; these can neither end a header nor begin another value."""
 
@@ -63,7 +64,7 @@ def _token(reply: Reply) -> Token:
         raise Aborted(Trouble(reason=reason, retry_after=reply.retry_after, **seen))
     try:
         issued = msgspec.json.decode(reply.body, type=_Issued, strict=False)
-    except (msgspec.DecodeError, RecursionError):
+    except _NO_JSON:
         raise Aborted(Trouble(reason="the token endpoint's answer holds no access_token", **seen)) from None
     if not _PLAIN.fullmatch(issued.access_token):
         raise Aborted(Trouble(reason="the token endpoint's access_token is no header value", **seen))
@@ -78,6 +79,6 @@ class _Complaint(msgspec.Struct):
 def _error(reply: Reply) -> str:
     try:
         complaint = msgspec.json.decode(reply.body, type=_Complaint)
-    except (msgspec.DecodeError, RecursionError):
+    except _NO_JSON:
         return "no reason given"
     return f"{complaint.error} {complaint.error_description}".strip()

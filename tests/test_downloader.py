@@ -1,0 +1,678 @@
+"""From a link to a published file, over real sockets and onto a real disk."""
+
+import asyncio
+import gzip
+import os
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from poller import publisher as publishers
+from poller.downloader import Downloader
+from poller.order import (
+    Cause,
+    LinkExpired,
+    Locked,
+    Order,
+    Outcome,
+    Published,
+    Setback,
+    Stuck,
+    TooLarge,
+    Trouble,
+    Unsafe,
+)
+from poller.publisher import Publisher
+from poller.remote import Link, Ready
+from tests.grafx import TOKEN, issues, order, talking
+from tests.hostile import Hostile, Seen, answer, endlessly, hostile, reply, say
+
+MIB = 2**20
+PNG = {"Content-Type": "image/png"}
+FILE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8
+SIGNED = "?X-Signature=canary-signature"
+ROOT = Path(__file__).parent.parent
+
+
+class Yard:
+    """A server with a file, a folder, and a downloader between them."""
+
+    def __init__(self, server: Hostile, folder: Path, downloader: Downloader[Any]) -> None:
+        self.server = server
+        self.folder = folder
+        self.downloader = downloader
+
+    async def fetch(self, *paths: str, task: Order | None = None) -> Outcome:
+        """Fetch an order's links; no text of the outcome may hold a query or a token."""
+        links = tuple(Link(url=f"{self.server.base}{path}{SIGNED}") for path in paths or ("/file",))
+        outcome = await self.downloader.fetch(task or order(), Ready(links=links))
+        if isinstance(outcome, Setback):
+            assert "canary" not in str(outcome)
+        return outcome
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Read all that is in the folder, partials too."""
+        found = (path for path in self.folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in found}
+
+
+@asynccontextmanager
+async def yard(
+    tmp_path: Path,
+    *,
+    max_bytes: int = 100 * MIB,
+    unframed: str = "twice",
+    now: Callable[[], float] = lambda: 1234.5,
+    **wiring: Any,
+) -> AsyncIterator[Yard]:
+    """Set everything up; the token endpoint issues tokens."""
+    folder = tmp_path / "orders"
+    with ThreadPoolExecutor(4) as executor:
+        publisher = Publisher(folder=folder, pattern="{task_id}{ext}", executor=executor, now=now)
+        try:
+            async with hostile() as server, talking(server, **wiring) as (client, remote):
+                issues(server)
+                delivery = msgspec.structs.replace(remote.delivery, unframed=unframed)
+                downloader = Downloader(
+                    source=client, folder=publisher, delivery=delivery, max_bytes=max_bytes, now=now
+                )
+                yield Yard(server, folder, downloader)
+        finally:
+            publisher.close()
+
+
+# --- what is published
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+@pytest.mark.parametrize("size", [1, 1023, MIB - 1, MIB, MIB + 1, 8 * MIB + 3])
+async def test_a_file_is_published_byte_for_byte(tmp_path: Path, size: int, framing: str) -> None:
+    """Its bytes, its digest, its mode, its name by its type; the bearer went along."""
+    sent = b"\x00" + os.urandom(size - 1)
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, sent, {"Content-Type": "Application/PDF; x=y"}, framing=framing))
+        outcome = await there.fetch(task=order("a/b"))
+        assert isinstance(outcome, Published)
+        [file] = outcome.files
+        assert (file.name, file.size, file.media_type, file.published_at) == (
+            "a%2Fb.pdf",
+            size,
+            "application/pdf",
+            1234.5,
+        )
+        assert file.sha256 == sha256(sent).hexdigest()
+        assert not outcome.conflict
+        assert there.files == {"a%2Fb.pdf": sent}
+        assert stat.S_IMODE((there.folder / "a%2Fb.pdf").stat().st_mode) == 0o640
+        fetches = there.server.asked("/file")
+        assert len(fetches) == (2 if framing == "close" else 1)
+        assert {seen.header("authorization") for seen in fetches} == {f"Bearer {TOKEN}"}
+
+
+@pytest.mark.parametrize(
+    ("declared", "ext"),
+    [
+        ("image/png", ".png"),
+        ("IMAGE/JPEG;q=1", ".jpg"),
+        ("image/gif", ".gif"),
+        ("application/pdf", ".pdf"),
+        ("application/zip", ".zip"),
+        ("video/mp4", ".mp4"),
+        ("application/octet-stream", ".bin"),
+        ("application/x-desktop", ".bin"),
+        ("image/../../evil.php", ".bin"),
+        (None, ".bin"),
+    ],
+)
+async def test_the_extension_follows_from_the_type(tmp_path: Path, declared: str | None, ext: str) -> None:
+    """A listed type has its own, anything else a harmless one; what the remote would call it does not matter."""
+    headers = {"Content-Disposition": 'attachment; filename="../../evil.php"'}
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, FILE, headers | ({"Content-Type": declared} if declared else {})))
+        assert isinstance(await there.fetch(), Published)
+        assert there.files == {f"T1{ext}": FILE}
+
+
+async def test_nothing_else_is_ever_visible(tmp_path: Path) -> None:
+    """While a file is coming in, and while one is refused, the folder shows ``.partial`` alone."""
+    halfway, go_on = asyncio.Event(), asyncio.Event()
+
+    async def play(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        whole = reply(200, FILE * 1000, PNG)
+        writer.write(whole[: 2 * MIB])
+        await writer.drain()
+        halfway.set()
+        await go_on.wait()
+        writer.write(whole[2 * MIB :])
+        await writer.drain()
+        return True
+
+    async with yard(tmp_path) as there:
+        there.server.on("/file", play)
+        fetching = asyncio.create_task(there.fetch())
+        await halfway.wait()
+        assert [path.name for path in there.folder.iterdir()] == [".partial"]
+        go_on.set()
+        assert isinstance(await fetching, Published)
+        assert sorted(path.name for path in there.folder.iterdir()) == [".partial", "T1.png"]
+
+
+async def test_several_files_are_all_published_or_the_order_is_not(tmp_path: Path) -> None:
+    """One that fails leaves the others there; when all come, those are taken as they are."""
+    async with yard(tmp_path) as there:
+        there.server.on("/pdf", answer(200, FILE, {"Content-Type": "application/pdf"}))
+        there.server.on("/png", answer(500), answer(200, FILE + b"2", PNG))
+        assert isinstance(await there.fetch("/pdf", "/png"), Trouble)
+        assert there.files == {"T1.pdf": FILE}
+        outcome = await there.fetch("/pdf", "/png")
+        assert isinstance(outcome, Published)
+        assert [file.name for file in outcome.files] == ["T1.pdf", "T1.png"]
+        assert not outcome.conflict
+        assert there.files == {"T1.pdf": FILE, "T1.png": FILE + b"2"}
+
+
+async def test_other_bytes_under_the_name_are_a_conflict(tmp_path: Path) -> None:
+    """The same again is none."""
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, FILE, PNG), answer(200, FILE, PNG), answer(200, FILE + b"2", PNG))
+        seen = [await there.fetch() for _ in range(3)]
+        assert [(outcome.files[0].name, outcome.conflict) for outcome in seen] == [  # type: ignore[union-attr]
+            ("T1.png", False),
+            ("T1.png", False),
+            ("T1~2.png", True),
+        ]
+
+
+# --- what is not
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (204, Trouble),
+        (206, Trouble),
+        (203, Trouble),
+        (202, Trouble),
+        (304, Trouble),
+        (400, Trouble),
+        (403, LinkExpired),
+        (404, LinkExpired),
+        (410, LinkExpired),
+        (416, Trouble),
+        (429, Trouble),
+        (500, Trouble),
+        (503, Trouble),
+    ],
+)
+async def test_another_status_is_no_file(tmp_path: Path, status: int, kind: type) -> None:
+    """Whatever body comes with it; a dead link wants a fresh one, and a wish to wait is passed on."""
+    body = b"" if status in {204, 304} else FILE
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(status, body, PNG | {"Retry-After": "7"}))
+        seen = await there.fetch()
+        assert type(seen) is kind
+        assert (seen.status, seen.address) == (status, f"{there.server.base}/file")
+        assert getattr(seen, "retry_after", 7.0) == 7.0
+        assert there.files == {}
+        assert len(there.server.asked("/file")) == 1
+
+
+async def test_a_link_of_ours_that_refuses_twice_locks_the_remote(tmp_path: Path) -> None:
+    """A fresh token did not help; that is nothing about the file."""
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(401))
+        assert isinstance(await there.fetch(), Locked)
+        assert there.files == {}
+
+
+HTML = b"<!DOCTYPE html><html><body>Not found</body></html>"
+XML = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
+JSON = b'{"title":"Gone","status":"410"}'
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+@pytest.mark.parametrize(
+    ("body", "declared"),
+    [
+        (b"", "image/png"),
+        (HTML, "text/html"),
+        (HTML, "image/png"),
+        (HTML * 1000, "application/octet-stream"),
+        (XML, "application/xml"),
+        (XML, "application/pdf"),
+        (JSON, "application/problem+json"),
+        (JSON, "video/mp4"),
+        (FILE, "text/html"),
+        (HTML, ""),
+    ],
+)
+async def test_a_page_is_no_file(tmp_path: Path, body: bytes, declared: str, framing: str) -> None:
+    """Empty, HTML, XML, JSON, with its own type or a file's: not published, and an attempt that counts."""
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, body, {"Content-Type": declared}, framing=framing))
+        seen = await there.fetch()
+        assert isinstance(seen, Trouble)
+        assert (seen.cause, seen.status) == (Cause.WRONG_CONTENT, 200)
+        assert there.files == {}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP", "gzip, identity"])
+async def test_an_encoded_file_is_refused(tmp_path: Path, encoding: str) -> None:
+    """Nobody asked for it; cut short, it would look whole."""
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, gzip.compress(FILE), PNG | {"Content-Encoding": encoding}))
+        seen = await there.fetch()
+        assert isinstance(seen, Trouble)
+        assert (seen.cause, encoding.lower() in seen.reason) == (Cause.WRONG_CONTENT, True)
+        assert there.files == {}
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+async def test_identity_is_no_encoding(tmp_path: Path, encoding: str) -> None:
+    """Some say so."""
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, FILE, PNG | {"Content-Encoding": encoding}))
+        assert isinstance(await there.fetch(), Published)
+
+
+@pytest.mark.parametrize("then", ["close", "reset"])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("kept", [0, 1, 100, 2000])
+async def test_a_short_body_is_no_file(tmp_path: Path, kept: int, framing: str, then: str) -> None:
+    """However it ends."""
+    whole = reply(200, FILE, PNG, framing=framing)
+    cut = whole.index(b"\r\n\r\n") + 4 + kept
+    async with yard(tmp_path) as there:
+        there.server.on("/file", say(whole[:cut], then=then))
+        seen = await there.fetch()
+        assert isinstance(seen, Trouble)
+        assert there.files == {}
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+async def test_a_file_that_is_too_large_is_refused(tmp_path: Path, framing: str) -> None:
+    """Announced or not; one of exactly the limit is not too large."""
+    async with yard(tmp_path, max_bytes=MIB) as there:
+        there.server.on("/file", answer(200, b"\x00" * (MIB + 1), PNG, framing=framing))
+        seen = await there.fetch()
+        assert isinstance(seen, TooLarge)
+        assert (seen.address, there.files) == (f"{there.server.base}/file", {})
+        there.server.on("/file", answer(200, b"\x00" * MIB, PNG, framing=framing))
+        assert isinstance(await there.fetch(), Published)
+
+
+async def test_an_announced_giant_is_refused_before_a_byte_of_it(tmp_path: Path) -> None:
+    """Its head is enough: the server sends nothing more, and is not waited for."""
+    async with yard(tmp_path, max_bytes=MIB) as there:
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 1048577\r\n\r\n"
+        there.server.on("/file", say(head, then="hold"))
+        assert isinstance(await there.fetch(), TooLarge)
+
+
+async def test_an_endless_body_takes_no_more_disk_than_a_file_may(tmp_path: Path) -> None:
+    """It is given up before the write that would pass the limit."""
+    sizes: list[int] = []
+    real = publishers.HashedFile.write
+
+    def write(self: publishers.HashedFile, block: bytes) -> int:
+        sizes.append(self.size + len(block))
+        return real(self, block)
+
+    async with yard(tmp_path, max_bytes=5 * MIB) as there:
+        there.server.on("/file", endlessly(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n", b"\x00" * 100_000))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(publishers.HashedFile, "write", write)
+            assert isinstance(await there.fetch(), TooLarge)
+        assert 4 * MIB < max(sizes) <= 5 * MIB
+        assert there.files == {}
+
+
+class Short:
+    """A source whose body is shorter than it says, and does not tell."""
+
+    status, url, headers, length, framed = 200, "https://x.example/file?sig=canary", PNG, len(FILE), True
+
+    @asynccontextmanager
+    async def open(self, link: Link) -> AsyncIterator["Short"]:
+        yield self
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        yield FILE[:-1]
+
+
+async def test_a_length_is_checked_whatever_the_source_says(tmp_path: Path) -> None:
+    """The wire finds a short body out by itself; the downloader does not rely on it."""
+    async with yard(tmp_path) as there:
+        there.downloader._source = Short()
+        seen = await there.downloader.fetch(order(), Ready(links=(Link(url=Short.url),)))
+        assert isinstance(seen, Trouble)
+        assert (seen.cause, seen.reason) == (Cause.WRONG_CONTENT, "2055 bytes came of 2056 announced")
+        assert there.files == {}
+
+
+# --- what vouches for the end
+
+
+@pytest.mark.parametrize(
+    ("unframed", "plays", "published", "asked"),
+    [
+        ("trust", [FILE], True, 1),
+        ("refuse", [FILE], False, 1),
+        ("twice", [FILE, FILE], True, 2),
+        ("twice", [FILE, FILE[:-1]], False, 2),
+        ("twice", [FILE, FILE[:-1] + b"x"], False, 2),
+        ("twice", [FILE[:-1], FILE], False, 2),
+        ("twice", [FILE, b""], False, 2),
+    ],
+)
+async def test_an_end_that_nothing_vouches_for(
+    tmp_path: Path, unframed: str, plays: list[bytes], published: bool, asked: int
+) -> None:
+    """Neither length nor chunks: refused, fetched twice, or trusted, as the remote's page says."""
+    async with yard(tmp_path, unframed=unframed) as there:
+        there.server.on("/file", *(answer(200, body, PNG, framing="close") for body in plays))
+        seen = await there.fetch()
+        assert isinstance(seen, Published) == published
+        assert there.files == ({"T1.png": FILE} if published else {})
+        assert len(there.server.asked("/file")) == asked
+        if isinstance(seen, Trouble):
+            assert seen.cause is Cause.WRONG_CONTENT
+
+
+async def test_the_second_fetch_may_find_the_link_dead(tmp_path: Path) -> None:
+    """What happened then is the outcome."""
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, FILE, PNG, framing="close"), answer(410))
+        assert isinstance(await there.fetch(), LinkExpired)
+        assert there.files == {}
+
+
+# --- what is not followed
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://127.0.0.1:{port}/file",
+        "https://localhost:{port}/file",
+        "https://2130706433:{port}/file",
+        "http://localhost:{port}/file",
+        "{base}/file\r\nX-Evil: 1",
+        "{base}/fi le",
+        "file:///etc/passwd",
+    ],
+)
+async def test_an_unsafe_link_is_not_touched(tmp_path: Path, link: str) -> None:
+    """Inner addresses, odd spellings, header injection, other schemes: no connection, no file."""
+    async with yard(tmp_path) as there:
+        base = there.server.base
+        url = link.format(base=base, port=base.rpartition(":")[2])
+        assert isinstance(await there.downloader.fetch(order(), Ready(links=(Link(url=url),))), Unsafe)
+        assert (there.server.dials, there.files) == (0, {})
+
+
+# --- our own disk
+
+
+@contextmanager
+def _small_files(limit: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_disk_that_takes_no_more_is_our_own_fault(tmp_path: Path) -> None:
+    """Not the order's, and not the remote's; nothing is left, and once there is room it goes on."""
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, b"\x00" * (3 * MIB), PNG))
+        with _small_files(2 * MIB):
+            assert await there.fetch() == Stuck(reason="our own disk: File too large")
+        assert there.files == {}
+        assert isinstance(await there.fetch(), Published)
+
+
+async def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
+    """A person has to remove it, and wants to know what."""
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, FILE, PNG))
+        (there.folder / "a").write_bytes(b"x")
+        seen = await there.fetch(task=order(filename="a/{task_id}{ext}"))
+        assert seen == Stuck(reason="our own disk: Not a directory: a")
+        assert there.files == {"a": b"x"}
+
+
+def on_a_full_disk(folder: str) -> None:
+    """Fetch what a disk of one mebibyte cannot hold, and then what it can; print what came of it."""
+
+    async def main() -> None:
+        async with yard(Path(folder)) as there:
+            there.server.on("/file", answer(200, b"\x00" * (3 * MIB), PNG), answer(200, FILE, PNG))
+            print(await there.fetch(), sorted(there.files))  # noqa: T201 - the parent reads it
+            print(type(await there.fetch()).__name__, sorted(there.files))  # noqa: T201
+
+    asyncio.run(main())
+
+
+def test_a_full_disk_is_our_own_fault(tmp_path: Path) -> None:
+    """A real one, where the machine lets us mount a small one for ourselves."""
+    unshare = shutil.which("unshare")
+    mount = 'mount -t tmpfs -o size=1m none "$0"'
+    inside = [unshare or "", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    if unshare is None or subprocess.run([*inside, mount, tmp_path], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount")
+    script = "import sys; from tests.test_downloader import on_a_full_disk as main; main(sys.argv[1])"
+    command = [*inside, f'{mount} && exec "$@"', tmp_path, sys.executable, "-c", script, tmp_path]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("Stuck(reason='our own disk: No space left on device'")
+    assert first.endswith("[]")
+    assert second == "Published ['T1.png']"
+
+
+# --- cancellation
+
+
+class Steps:
+    """Drives a coroutine and cancels it at its n-th suspension."""
+
+    def __init__(self, work: Coroutine[Any, Any, Outcome], number: int) -> None:
+        self._work = work
+        self._left = number
+        self.cancelled = False
+
+    def __await__(self) -> Generator[Any, Any, Outcome]:
+        send, value = self._work.send, None
+        while True:
+            try:
+                waits = send(value)
+            except StopIteration as end:
+                return end.value
+            if self._left == 0:
+                self.cancelled = True
+                task = asyncio.current_task()
+                assert task is not None
+                task.cancel()
+            self._left -= 1
+            try:
+                send, value = self._work.send, (yield waits)
+            except BaseException as error:
+                send, value = self._work.throw, error
+
+
+@pytest.mark.parametrize("framing", ["length", "close"])
+async def test_a_cancellation_at_every_await(tmp_path: Path, framing: str) -> None:
+    """At each of them: no stray file, and the file is published and reported, or neither."""
+
+    async def stepped(there: Yard, number: int) -> tuple[bool, Outcome | None]:
+        steps = Steps(there.fetch(task=order(f"T{number}")), number)
+
+        async def drive() -> Outcome:
+            return await steps
+
+        task = asyncio.create_task(drive())
+        await asyncio.wait([task])
+        return steps.cancelled, None if task.cancelled() else task.result()
+
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, FILE * 1000, PNG, framing=framing))
+        uncancelled = number = 0
+        while uncancelled < 3:  # how often it suspends is the network's business, too
+            cancelled, seen = await stepped(there, number)
+            name = f"T{number}.png"
+            assert there.files == ({name: FILE * 1000} if isinstance(seen, Published) else {}), number
+            assert seen is None or isinstance(seen, Published), (number, seen)
+            (there.folder / name).unlink(missing_ok=True)
+            uncancelled += not cancelled
+            number += 1
+        assert number > 10
+
+
+@pytest.mark.parametrize(("paths", "late"), [(["/pdf"], True), (["/pdf", "/png"], False)])
+async def test_a_cancellation_during_the_last_publishing_comes_too_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paths: list[str], late: bool
+) -> None:
+    """The file is there, so it must be said; before the last one, it ends the step once the file is there."""
+    loop, linking, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    real = os.link
+
+    def link(*args: Any, **named: Any) -> None:
+        loop.call_soon_threadsafe(linking.set)
+        go_on.wait(20)
+        real(*args, **named)
+
+    monkeypatch.setattr(publishers.os, "link", link)
+    async with yard(tmp_path) as there:
+        there.server.on("/pdf", answer(200, FILE, {"Content-Type": "application/pdf"}))
+        task = asyncio.create_task(there.fetch(*paths))
+        await linking.wait()
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait([task])
+        assert task.cancelled() != late
+        assert not late or isinstance(task.result(), Published)
+        assert there.files == {"T1.pdf": FILE}
+        assert there.server.asked("/png") == []
+
+
+async def test_a_cancellation_between_two_files_is_obeyed(tmp_path: Path) -> None:
+    """Only while the last one is being published does it come too late."""
+    begun = asyncio.Event()
+
+    async def second(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        begun.set()
+        return await say(b"", then="hold")(seen, writer)
+
+    async with yard(tmp_path) as there:
+        there.server.on("/pdf", answer(200, FILE, {"Content-Type": "application/pdf"}))
+        there.server.on("/png", second)
+        task = asyncio.create_task(there.fetch("/pdf", "/png"))
+        await begun.wait()
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert there.files == {"T1.pdf": FILE}
+
+
+# --- quantity
+
+
+async def test_a_large_file_streams_in_bounded_memory(tmp_path: Path) -> None:
+    """Two hundred megabytes pass through, server included, and a few are held at a time."""
+    size, piece = 200 * MIB, b"\x00" * (MIB // 4)
+
+    async def play(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(size // len(piece)):
+            writer.write(piece)
+            await writer.drain()
+        return True
+
+    async with yard(tmp_path, max_bytes=size) as there:
+        there.server.on("/file", play)
+        tracemalloc.start()
+        try:
+            outcome = await there.fetch()
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert isinstance(outcome, Published)
+        assert outcome.files[0].size == size
+        assert peak < 20 * MIB, f"{peak / MIB:.1f} MiB"
+        (there.folder / "T1.png").unlink()
+
+
+async def test_a_slow_disk_holds_a_fast_remote_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The remote is made to wait, not our memory, and it is not called silent for it; the file comes whole."""
+    size, sent, go_on = 64 * MIB, 0, threading.Event()
+    loop, writing = asyncio.get_running_loop(), asyncio.Event()
+    real = publishers.HashedFile.write
+
+    def write(self: publishers.HashedFile, block: bytes) -> int:
+        loop.call_soon_threadsafe(writing.set)
+        go_on.wait(20)
+        return real(self, block)
+
+    async def play(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % size)
+        while sent < size:
+            writer.write(b"\x00" * 65536)
+            await writer.drain()
+            sent += 65536
+        return True
+
+    monkeypatch.setattr(publishers.HashedFile, "write", write)
+    async with yard(tmp_path, idle_timeout=0.05) as there:
+        there.server.on("/file", play)
+        task = asyncio.create_task(there.fetch())
+        await writing.wait()
+        until = loop.time() + 0.2  # four idle timeouts
+        while loop.time() < until:
+            await asyncio.sleep(0)
+        assert sent < size / 2
+        go_on.set()
+        outcome = await task
+        assert isinstance(outcome, Published)
+        assert outcome.files[0].size == size
+
+
+async def test_files_do_not_wait_for_the_default_threads(tmp_path: Path) -> None:
+    """Names are looked up there; whoever fills them up holds up no download, and the other way round."""
+    loop, go_on = asyncio.get_running_loop(), threading.Event()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    stuck = loop.run_in_executor(None, go_on.wait, 20)
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, FILE, PNG))
+        assert isinstance(await there.fetch(), Published)
+    go_on.set()
+    await stuck
+
+
+async def test_many_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
+    """Sixteen files of different bytes, all at once."""
+    bodies = {f"/{number}": bytes([number]) * (MIB + number) for number in range(16)}
+    async with yard(tmp_path) as there:
+        for path, body in bodies.items():
+            there.server.on(path, answer(200, body, PNG))
+        seen = await asyncio.gather(*(there.fetch(path, task=order(f"T{path[1:]}")) for path in bodies))
+        assert all(isinstance(outcome, Published) for outcome in seen)
+        assert there.files == {f"T{path[1:]}.png": body for path, body in bodies.items()}
