@@ -5,7 +5,8 @@ from typing import TypeAlias
 
 import structlog
 
-from poller.order import Event, Order
+from poller.event import Event
+from poller.order import Order
 
 Listener: TypeAlias = Callable[[Order, Event], None]
 

@@ -16,7 +16,7 @@ import backoff
 
 from poller.address import Origin, bare
 from poller.keyring import Keyring
-from poller.order import Locked, Outcome, Trouble
+from poller.outcome import Locked, Outcome, Trouble
 from poller.remote import Aborted, Answer, Auth, Conversation, Denied, Link, Remote, Reply, Request, retry_after
 from poller.wire import Body, Wire
 

@@ -1,12 +1,14 @@
 """From a link to a published file: stream, verify, publish."""
 
+import errno
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Generic, Protocol, TypeVar
 
 from poller import content
 from poller.address import bare
-from poller.order import Cause, File, LinkExpired, Order, Outcome, Published, Stuck, TooLarge, Trouble
+from poller.order import Order
+from poller.outcome import Cause, File, LinkExpired, Outcome, Published, Stuck, TooLarge, Trouble, Unsafe
 from poller.remote import Aborted, Delivery, Link, Ready, retry_after
 from poller.shield import complete, finish
 
@@ -102,7 +104,7 @@ class Downloader(Generic[P]):
         except Aborted as aborted:
             return aborted.outcome
         except OSError as error:
-            return _stuck(error)
+            return _local(error)
 
     async def _collect(self, order: Order, ready: Ready) -> Published:
         last = len(ready.links) - 1
@@ -181,10 +183,17 @@ class Downloader(Generic[P]):
         )
 
 
-def _stuck(error: OSError) -> Stuck:
-    """Name the file, too: what stands in our way in the folder is removed by hand."""
+_NO_NAME = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
+"""What somebody put in the folder is in the way of this order's name, and of no other's."""
+
+
+def _local(error: OSError) -> Stuck | Unsafe:
+    """Tell a name that cannot be had from a disk that cannot be written to."""
     what, where = error.strerror or type(error).__name__, error.filename2 or error.filename
-    return Stuck(reason=f"our own disk: {what}" + (f": {where}" if where else ""))
+    reason = f"{what}: {where}" if where else what
+    if error.errno in _NO_NAME:
+        return Unsafe(reason=f"the file's name cannot be used: {reason}")
+    return Stuck(reason=f"our own disk: {reason}")
 
 
 def _wrong(body: Body, reason: str) -> Trouble:

@@ -20,20 +20,9 @@ import structlog
 
 from poller import order as fate
 from poller.errors import Stale, StoreError
-from poller.order import (
-    Crowded,
-    Event,
-    Interrupted,
-    Key,
-    Locked,
-    Order,
-    Outcome,
-    Policy,
-    Refused,
-    Setback,
-    State,
-    Trouble,
-)
+from poller.event import QUIET, Event, tell
+from poller.order import Key, Order, Policy, State
+from poller.outcome import Crowded, Interrupted, Locked, Outcome, Refused, Setback, Trouble
 from poller.pace import Pause
 from poller.remote import Answer, Conversation, NeedsConfirming, Ready, Remote
 from poller.shield import finish
@@ -290,8 +279,8 @@ class Lane:
         now = self._now()
         self._mind(outcome, now)
         after = fate.decide(order, outcome, now, self._policy)
-        event = fate.tell(outcome, after, now)
-        quiet = event.event in fate.QUIET
+        event = tell(outcome, after, now)
+        quiet = event.event in QUIET
         await finish(self._store.save(after, None if quiet else event, durable=after.state is not State.PENDING))
         self._tell(after, event)
 

@@ -14,7 +14,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from poller import units
-from poller.order import Event, Order, State
+from poller.event import Event
+from poller.order import Order, State
 from poller.redact import MASK, Redactor
 
 _LINE = 2000

@@ -28,12 +28,32 @@ therefore no states.
 """
 
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol, TypeAlias, assert_never
+from typing import Any, NamedTuple, Protocol, assert_never
 
 import msgspec
 from msgspec.structs import replace
 
 from poller.errors import Conflict
+from poller.outcome import (
+    Absent,
+    Cause,
+    Crowded,
+    File,
+    Gone,
+    Interrupted,
+    LinkExpired,
+    Locked,
+    NothingToFetch,
+    NotReady,
+    Outcome,
+    Published,
+    Refused,
+    Setback,
+    Stuck,
+    TooLarge,
+    Trouble,
+    Unsafe,
+)
 
 
 class State(StrEnum):
@@ -51,46 +71,11 @@ class State(StrEnum):
     """The shop no longer wants it."""
 
 
-class Cause(StrEnum):
-    """Why an order failed."""
-
-    REFUSED = "refused"
-    """The remote says no: the task failed there, or it does not take the question."""
-    GONE = "gone"
-    """The remote no longer has the task or its file, or never had it."""
-    DEADLINE = "deadline"
-    ATTEMPTS = "attempts"
-    """Too many troubles in a row."""
-    UNSAFE = "unsafe"
-    """An address, redirect or name that we will not touch."""
-    TOO_LARGE = "too_large"
-    WRONG_CONTENT = "wrong_content"
-    """An error page, an empty body, or bytes that nothing vouches for."""
-
-
 class Key(NamedTuple):
     """What names an order: the remote's name and its own name for the task."""
 
     remote: str
     task_id: str
-
-
-class File(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One published file.
-
-    Attributes:
-        name: its path inside the orders folder, with ``/`` between folders.
-        size: bytes.
-        sha256: lower-case hex digest of the whole content.
-        media_type: as the remote declared it, without parameters; empty if it did not.
-        published_at: epoch seconds.
-    """
-
-    name: str
-    size: int
-    sha256: str
-    media_type: str
-    published_at: float
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -146,123 +131,6 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
         """What the shop asked for: the same key with another request is a conflict."""
         context = msgspec.json.encode(self.context, order="deterministic")  # to Python, 1 is True
         return (self.batch, self.feed, self.filename, context, self.dry_run, self.deadline_as_given)
-
-
-# --- Outcomes: what a step found out ---------------------------------------------------
-
-
-class NotReady(msgspec.Struct, frozen=True, kw_only=True):
-    """The remote is still working. *retry_after* is its wish, in seconds."""
-
-    retry_after: float | None = None
-    progress: float | None = None
-
-
-class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """Every file stands in the orders folder.
-
-    Attributes:
-        conflict: whether other bytes held a file's name, so that ours are its next version.
-    """
-
-    files: tuple[File, ...]
-    conflict: bool = False
-
-
-class NothingToFetch(msgspec.Struct, frozen=True, kw_only=True):
-    """The task is complete and has no file (an import, say)."""
-
-
-class Interrupted(msgspec.Struct, frozen=True, kw_only=True):
-    """We were stopped before the step ended."""
-
-
-class Setback(msgspec.Struct, frozen=True, kw_only=True):
-    """Something stood in the way.
-
-    Attributes:
-        reason: one sentence for a person.
-        status: HTTP status, if there was one.
-        address: what was asked, without its query.
-    """
-
-    reason: str
-    status: int | None = None
-    address: str | None = None
-
-
-class Refused(Setback, frozen=True, kw_only=True):
-    """The remote says no, for good.
-
-    Attributes:
-        report_at: address of the remote's error report, without its query.
-        report: the report's text.
-    """
-
-    report_at: str | None = None
-    report: str | None = None
-
-
-class Gone(Setback, frozen=True, kw_only=True):
-    """The remote no longer has it."""
-
-
-class Absent(Setback, frozen=True, kw_only=True):
-    """The remote does not know the task; shortly after its creation that may pass."""
-
-
-class LinkExpired(Setback, frozen=True, kw_only=True):
-    """The link was dead when we followed it; a new check gets a fresh one."""
-
-
-class Trouble(Setback, frozen=True, kw_only=True):
-    """It went wrong and may go right next time.
-
-    Attributes:
-        retry_after: the remote's wish, in seconds.
-        cause: what the order fails of once its attempts are spent.
-    """
-
-    retry_after: float | None = None
-    cause: Cause = Cause.ATTEMPTS
-
-
-class Unsafe(Setback, frozen=True, kw_only=True):
-    """We were pointed at something that we will not touch."""
-
-
-class TooLarge(Setback, frozen=True, kw_only=True):
-    """The file is larger than we may store."""
-
-
-class Locked(Setback, frozen=True, kw_only=True):
-    """The remote lets nobody of ours in (credentials, certificate): it, not the order, is at fault."""
-
-
-class Stuck(Setback, frozen=True, kw_only=True):
-    """Our own machine is at fault (disk full, read-only, too many files)."""
-
-
-class Crowded(msgspec.Struct, frozen=True, kw_only=True):
-    """The file is ready, but too many others already wait for a download slot."""
-
-
-Outcome: TypeAlias = (
-    NotReady
-    | Published
-    | NothingToFetch
-    | Interrupted
-    | Refused
-    | Gone
-    | Absent
-    | LinkExpired
-    | Trouble
-    | Unsafe
-    | TooLarge
-    | Locked
-    | Stuck
-    | Crowded
-)
 
 
 class Policy(Protocol):
@@ -474,72 +342,3 @@ def _demand(command: str, order: Order) -> None:
     raise Conflict(
         f"order {order.task_id!r} of {order.remote} is {order.state}; only an order that is {states} takes {command!r}",
     )
-
-
-# --- What is told of it -----------------------------------------------------------------
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
-    """One thing that happened to an order: a line in its history and in the log.
-
-    Attributes:
-        at: epoch seconds.
-        event: what happened, in one word.
-        attempt: troubles in a row, this one included.
-        next_at: when the order is looked at next; None once it is at rest.
-        report_at: address of the remote's error report, without its query.
-        report: the report's text, capped.
-        files: names of the published files.
-    """
-
-    at: float
-    event: str
-    reason: str | None = None
-    cause: Cause | None = None
-    status: int | None = None
-    address: str | None = None
-    attempt: int | None = None
-    next_at: float | None = None
-    report_at: str | None = None
-    report: str | None = None
-    files: tuple[str, ...] = ()
-
-
-QUIET = frozenset({"not_ready", "crowded"})
-"""Events that happen hundreds of times and say nothing new: told, but kept in no history."""
-
-
-def tell(outcome: Outcome, after: Order, now: float) -> Event:
-    """Put into one event what *outcome* did to the order that is now *after*."""
-    event = Event(at=now, event=_word(outcome, after), cause=after.cause, next_at=after.due_at)
-    match outcome:
-        case Published(files=files, conflict=conflict):
-            return replace(event, files=tuple(file.name for file in files), reason=_CONFLICT if conflict else None)
-        case Refused():
-            event = replace(event, report_at=outcome.report_at, report=outcome.report)
-        case Trouble() | LinkExpired():
-            event = replace(event, attempt=after.attempts or None)
-        case _:
-            pass
-    if isinstance(outcome, Setback):
-        event = replace(event, reason=outcome.reason, status=outcome.status, address=outcome.address)
-    return replace(event, reason=after.reason) if after.state is State.FAILED else event
-
-
-_CONFLICT = "other bytes were there under this name already; these are kept as its next version"
-_WORDS: dict[type, str] = {
-    NotReady: "not_ready",
-    Absent: "absent",
-    LinkExpired: "link_expired",
-    Trouble: "trouble",
-    Locked: "remote_paused",
-    Stuck: "local_fault",
-    Crowded: "crowded",
-    Interrupted: "interrupted",
-}
-
-
-def _word(outcome: Outcome, after: Order) -> str:
-    if after.state is State.PENDING:
-        return _WORDS[type(outcome)]
-    return after.state.value

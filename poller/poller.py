@@ -6,8 +6,9 @@ from contextlib import suppress
 
 from poller import order as fate
 from poller.errors import NotFound, StoreUnavailable
+from poller.event import Event
 from poller.lane import Lane
-from poller.order import Event, Key, Order
+from poller.order import Key, Order
 from poller.shield import finish
 from poller.store import Store
 

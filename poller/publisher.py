@@ -32,7 +32,8 @@ from aiofiles.threadpool import wrap as aio
 from poller import filename
 from poller.content import HEAD
 from poller.errors import ConfigurationError
-from poller.order import File, Order
+from poller.order import Order
+from poller.outcome import File
 from poller.shield import finish
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from poller.address import Origin
-from poller.order import Absent, Gone, NothingToFetch, NotReady, Order, Outcome, Refused, Trouble, Unsafe
+from poller.order import Order
+from poller.outcome import Absent, Gone, NothingToFetch, NotReady, Outcome, Refused, Trouble, Unsafe
 
 T = TypeVar("T")
 

@@ -5,7 +5,8 @@ from typing import Protocol
 
 import msgspec
 
-from poller.order import Event, Key, Order, State
+from poller.event import Event
+from poller.order import Key, Order, State
 
 SORTS = ("created_at", "updated_at", "due_at", "deadline", "task_id", "remote", "state", "checks", "attempts")
 """Fields that a listing can be sorted by."""

@@ -22,7 +22,7 @@ from yarl import URL
 
 from poller import __version__
 from poller.address import Origin, bare, is_public
-from poller.order import Locked, Stuck, Trouble, Unsafe
+from poller.outcome import Locked, Stuck, Trouble, Unsafe
 from poller.remote import Aborted, Request
 
 BLOCK = 2**20

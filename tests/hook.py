@@ -13,7 +13,9 @@ from msgspec.structs import replace
 from yarl import URL
 
 from poller.errors import NotFound
-from poller.order import Event, File, Key, Order, State
+from poller.event import Event
+from poller.order import Key, Order, State
+from poller.outcome import File
 from poller.stores.memory import MemoryStore
 from poller.web import application
 

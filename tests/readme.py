@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from poller import order as fate
-from poller.order import Order, Outcome, State
+from poller import outcome
+from poller.errors import Conflict
+from poller.order import Order, State
+from poller.outcome import Outcome
 from poller.settings import manual
 
 ROOT = Path(__file__).parent.parent
@@ -70,14 +73,14 @@ def _after(order: Order) -> Iterator[Order]:
     for command in (fate.confirm, fate.cancel, fate.retry, fate.check):
         try:
             yield command(order, 5.0)
-        except fate.Conflict:
+        except Conflict:
             continue
     if order.state is State.PENDING:
-        yield from (fate.decide(order, outcome, 5.0, _Policy()) for outcome in _outcomes())
+        yield from (fate.decide(order, found, 5.0, _Policy()) for found in _outcomes())
 
 
 def _outcomes() -> Iterator[Outcome]:
-    for kind in fate.Outcome.__args__:
+    for kind in outcome.Outcome.__args__:
         named = set(kind.__struct_fields__)
         yield kind(**({"reason": "why"} if "reason" in named else {}), **({"files": ()} if "files" in named else {}))
 

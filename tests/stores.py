@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from poller.order import File, Order, State
+from poller.order import Order, State
+from poller.outcome import File
 from poller.stores.files import Files
 
 OPERATIONS = ("open", "create", "write", "sync", "close", "link", "rename", "unlink", "sync_folder")

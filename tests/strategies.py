@@ -5,23 +5,21 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from poller.order import (
+from poller.order import Key, Order, State
+from poller.outcome import (
     Absent,
     Cause,
     Crowded,
     File,
     Gone,
     Interrupted,
-    Key,
     LinkExpired,
     Locked,
     NothingToFetch,
     NotReady,
-    Order,
     Outcome,
     Published,
     Refused,
-    State,
     Stuck,
     TooLarge,
     Trouble,

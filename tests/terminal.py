@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 
 from poller.cli import main
 from poller.errors import NotFound
-from poller.order import Event, Key, Order, State
+from poller.event import Event
+from poller.order import Key, Order, State
 from poller.stores.memory import MemoryStore
 from poller.web import application
 

@@ -9,7 +9,9 @@ from msgspec.structs import replace
 
 from poller.cli.hook import address
 from poller.cli.outcome import Exit
-from poller.order import Cause, Event, File, Key, State
+from poller.event import Event
+from poller.order import Key, State
+from poller.outcome import Cause, File
 from tests.terminal import NOW, TOKEN, counter, make, run
 
 EVIL = "\x1b[2J[red]\u202e evil \x07"

@@ -18,7 +18,8 @@ from poller.cli import views
 from poller.cli.hook import Refused, Unreachable, connected
 from poller.cli.outcome import Exit
 from poller.cli.watch import Follower, follow
-from poller.order import Cause, File, State
+from poller.order import State
+from poller.outcome import Cause, File
 from poller.web.view import View
 from tests.terminal import NOW, ROOT, counter, make
 

@@ -13,7 +13,7 @@ import pytest
 
 from poller import client as clients
 from poller.client import Client
-from poller.order import Absent, Gone, Locked, NotReady, Outcome, Refused, Setback, Stuck, Trouble, Unsafe
+from poller.outcome import Absent, Gone, Locked, NotReady, Outcome, Refused, Setback, Stuck, Trouble, Unsafe
 from poller.redact import Redactor
 from poller.remote import Aborted, Conversation, Link, Ready, Request
 from poller.remotes import DeclaredRemote

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from poller import remotes
 from poller.address import Origin
 from poller.errors import ConfigurationError
-from poller.order import Absent, Gone, Locked, NothingToFetch, NotReady, Order, Refused, Trouble, Unsafe
+from poller.order import Order
+from poller.outcome import Absent, Gone, Locked, NothingToFetch, NotReady, Refused, Trouble, Unsafe
 from poller.remote import Aborted, Denied, Link, NeedsConfirming, Ready, Reply, Request, Token
 from poller.remotes.declared import REPORT_CHARACTERS
 from tests.grafx import SECRET, grafx, order, ready

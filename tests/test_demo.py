@@ -24,7 +24,8 @@ from poller.demo.scenes import SCENES, Scene
 from poller.demo.shop import Receipt, Seen, Shop
 from poller.demo.verdict import complaints
 from poller.errors import PollerError
-from poller.order import Cause, State
+from poller.order import State
+from poller.outcome import Cause
 from poller.sandbox import Content, Failure, Render
 
 QUICK = Scene(task_id="quick", story="ready at once", render=Render(size=5000, media_type="image/png"))

@@ -22,19 +22,8 @@ import pytest
 
 from poller import publisher as publishers
 from poller.downloader import Downloader
-from poller.order import (
-    Cause,
-    LinkExpired,
-    Locked,
-    Order,
-    Outcome,
-    Published,
-    Setback,
-    Stuck,
-    TooLarge,
-    Trouble,
-    Unsafe,
-)
+from poller.order import Order
+from poller.outcome import Cause, LinkExpired, Locked, Outcome, Published, Setback, Stuck, TooLarge, Trouble, Unsafe
 from poller.publisher import Publisher
 from poller.remote import Link, Ready
 from tests.grafx import TOKEN, issues, order, talking
@@ -454,7 +443,7 @@ async def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
         there.server.on("/file", answer(200, FILE, PNG))
         (there.folder / "a").write_bytes(b"x")
         seen = await there.fetch(task=order(filename="a/{task_id}{ext}"))
-        assert seen == Stuck(reason="our own disk: Not a directory: a")
+        assert seen == Unsafe(reason="the file's name cannot be used: Not a directory: a")
         assert there.files == {"a": b"x"}
 
 

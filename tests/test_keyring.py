@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from poller.keyring import Keyring
-from poller.order import Trouble
+from poller.outcome import Trouble
 from poller.remote import Aborted, Conversation, Denied, Token
 
 

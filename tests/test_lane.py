@@ -8,7 +8,8 @@ import pytest
 from poller import order as fate
 from poller.errors import Conflict, NotFound, StoreUnavailable
 from poller.lane import Limits
-from poller.order import Cause, Key, LinkExpired, Locked, NotReady, Order, Refused, State, Trouble
+from poller.order import Key, Order, State
+from poller.outcome import Cause, LinkExpired, Locked, NotReady, Refused, Trouble
 from poller.pace import Pace
 from poller.remote import NeedsConfirming
 from tests import clock

@@ -9,7 +9,9 @@ import structlog
 
 from poller import log
 from poller.bus import Bus
-from poller.order import Cause, Event, Order, State
+from poller.event import Event
+from poller.order import Order, State
+from poller.outcome import Cause
 from poller.redact import Redactor
 
 CANARY = "canary-client-secret"

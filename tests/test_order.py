@@ -14,13 +14,12 @@ from msgspec.structs import replace
 
 from poller import order as fate
 from poller.errors import Conflict
-from poller.order import (
-    ALLOWED,
-    QUIET,
+from poller.event import QUIET, Event, tell
+from poller.order import ALLOWED, Order, State, cancel, check, confirm, decide, place, ready, retry
+from poller.outcome import (
     Absent,
     Cause,
     Crowded,
-    Event,
     File,
     Gone,
     Interrupted,
@@ -28,24 +27,14 @@ from poller.order import (
     Locked,
     NothingToFetch,
     NotReady,
-    Order,
     Outcome,
     Published,
     Refused,
     Setback,
-    State,
     Stuck,
     TooLarge,
     Trouble,
     Unsafe,
-    cancel,
-    check,
-    confirm,
-    decide,
-    place,
-    ready,
-    retry,
-    tell,
 )
 from poller.pace import Pace
 from tests.strategies import NOW, moments, orders, outcomes, paces, pending

@@ -20,7 +20,8 @@ import pytest
 from poller import publisher as publishers
 from poller.content import HEAD
 from poller.errors import ConfigurationError
-from poller.order import File, Order
+from poller.order import Order
+from poller.outcome import File
 from poller.publisher import Publisher
 from tests.grafx import order
 

@@ -35,7 +35,7 @@ def test_every_module_is_on_the_map() -> None:
 def test_causes_and_states_are_all_explained() -> None:
     """Whoever reads README knows every word that an order may show."""
     told = TEXT.partition("## What an order goes through")[2].partition("\n## ")[0]
-    for word in [*readme.State, *readme.fate.Cause]:
+    for word in [*readme.State, *readme.outcome.Cause]:
         assert f"`{word.value}`" in told
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.address import Origin
-from poller.order import Absent, Gone, NotReady, Refused, Trouble
+from poller.outcome import Absent, Gone, NotReady, Refused, Trouble
 from poller.remote import Aborted, Conversation, Delivery, Denied, Link, Ready, Reply, Request, judge, retry_after
 from tests.strategies import anything
 

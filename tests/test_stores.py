@@ -1,6 +1,7 @@
 """One contract, and every store that keeps it."""
 
 import asyncio
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,7 +14,9 @@ from msgspec.structs import replace
 from tinydb import TinyDB
 
 from poller.errors import Conflict, NotFound, Stale, StoreDamaged, StoreUnavailable
-from poller.order import Cause, Event, Key, Order, State
+from poller.event import Event
+from poller.order import Key, Order, State
+from poller.outcome import Cause
 from poller.store import SORTS, Query, Store
 from poller.stores.memory import MemoryStore
 from poller.stores.tinydb import TinyStore
@@ -211,6 +214,17 @@ async def test_an_order_whose_time_stays_is_claimed_once(store):
     await store.save(after(stored, reason="x"))
     assert len(await store.claim("grafx", limit=9, now=2.0, until=40.0)) == 1
     assert await store.claim("grafx", limit=9, now=2.0, until=40.0) == []
+
+
+async def test_an_order_that_was_moved_there_and_back_is_claimed_once(store):
+    """However often its time was changed, an order is due once."""
+    order = an_order(due_at=1.0)
+    await store.add([order])
+    await store.save(after(order, due_at=5.0))
+    await store.save(replace(order, version=3))
+    assert len(await store.claim("grafx", limit=9, now=9.0, until=40.0)) == 1
+    assert await store.next_due("grafx") == 40.0
+    assert await store.claim("grafx", limit=9, now=9.0, until=40.0) == []
 
 
 async def test_an_interrupted_order_is_due_when_it_was(store):
@@ -646,6 +660,26 @@ async def test_a_tinydb_file_of_something_else_is_refused(tmp_path, tables, sent
     assert path.read_bytes() == before
     assert {each.name for each in tmp_path.iterdir()} == {"orders.json", "orders.json.lock"}
     assert sentence.split(" ")[0] in verify(path).damage
+
+
+async def test_ids_of_orders_are_numbers(tmp_path):
+    """A table of orders under words is not one of ours."""
+    path = tmp_path / "orders.json"
+    path.write_text(json.dumps({"orders": {"seven": GOOD}}))
+    with pytest.raises(StoreDamaged, match=r"document seven of table 'orders' .*not a number"):
+        await open_tiny(tmp_path)
+
+
+async def test_a_file_of_others_is_vetted_until_it_is_ours(tmp_path):
+    """A process that ended before it folded leaves a file that others may still have changed."""
+    path = tmp_path / "orders.json"
+    path.write_text(json.dumps({"orders": {"1": GOOD}}))
+    store = await open_tiny(tmp_path)
+    await store.add([an_order("t2")])
+    store._ledger._lock.release()
+    path.write_text(json.dumps({"orders": {"1": GOOD | {"deadline": "soon"}}}))
+    with pytest.raises(StoreDamaged, match="document 1 of table 'orders'"):
+        await open_tiny(tmp_path)
 
 
 async def test_claims_do_not_outlive_their_process(tmp_path):

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from poller.order import File, Key
+from poller.order import Key
+from poller.outcome import File
 from poller.web.attachment import Part, _copy, choose, disposition
 from poller.web.folder import open_below
 from tests.hook import NOW, Hook, hook

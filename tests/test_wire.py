@@ -17,7 +17,7 @@ import pytest
 
 from poller import wire as wires
 from poller.address import Origin
-from poller.order import Locked, Outcome, Stuck, Trouble, Unsafe
+from poller.outcome import Locked, Outcome, Stuck, Trouble, Unsafe
 from poller.remote import Aborted, Request
 from poller.wire import BLOCK, Floor, Wire
 from tests.grafx import grafx, wired

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from poller.address import Origin
+from poller.event import Event
 from poller.lane import Lane, Limits
-from poller.order import Event, File, NotReady, Order, Outcome, Published, State, place
+from poller.order import Order, State, place
+from poller.outcome import File, NotReady, Outcome, Published
 from poller.pace import Pace
 from poller.poller import Poller
 from poller.redact import Redactor

@@ -178,7 +178,7 @@ class Hook:
             if status >= 400:  # noqa: PLR2004 - RFC 9110: errors begin here
                 raise Refused(status, msgspec.json.decode(content, type=Problem))
             return msgspec.json.decode(content, type=shape)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Unreachable(f"what answers at {bare(self._url)} ({status}) is not poller's hook") from None
 
 

@@ -2,7 +2,8 @@
 
 import msgspec
 
-from poller.order import Cause, State
+from poller.order import State
+from poller.outcome import Cause
 from poller.sandbox import Failure, Render
 
 

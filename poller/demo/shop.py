@@ -6,7 +6,8 @@ import aiohttp
 import msgspec
 
 from poller.errors import PollerError
-from poller.order import Cause, State
+from poller.order import State
+from poller.outcome import Cause
 
 
 class Receipt(msgspec.Struct, frozen=True):

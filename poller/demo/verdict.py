@@ -6,7 +6,8 @@ from pathlib import Path
 
 from poller.demo.scenes import Scene
 from poller.demo.shop import Receipt, Seen
-from poller.order import Cause, State
+from poller.order import State
+from poller.outcome import Cause
 from poller.sandbox import Content
 
 

@@ -12,7 +12,8 @@ from jmespath.parser import ParsedResult
 
 from poller.address import Origin, bare
 from poller.errors import ConfigurationError
-from poller.order import Absent, Gone, NothingToFetch, NotReady, Order, Refused, Trouble, Unsafe
+from poller.order import Order
+from poller.outcome import Absent, Gone, NothingToFetch, NotReady, Refused, Trouble, Unsafe
 from poller.remote import (
     Aborted,
     Answer,

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from poller.address import bare
-from poller.order import Trouble
+from poller.outcome import Trouble
 from poller.remote import Aborted, Conversation, Denied, Reply, Request, Token
 
 _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -219,5 +219,5 @@ async def _members(request: web.Request) -> Mapping[str, str]:
         return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
     try:
         return msgspec.json.decode(await request.read(), type=dict[str, str])
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Denial(400, "invalid_request", "the body is no JSON object of strings") from None

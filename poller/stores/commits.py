@@ -48,7 +48,7 @@ class Commits:
     def demand(self) -> None:
         """Raise StoreUnavailable if nothing is taken."""
         if self.problem is not None:
-            raise StoreUnavailable(self.problem, hint="free the disk or replace it; the store is then read again")
+            raise StoreUnavailable(self.problem, hint="make room on its disk, or repair it")
 
     def stage(self, changes: bytes) -> None:
         """Take changes into the next commit.

@@ -41,9 +41,9 @@ The rules
    the journal is removed after that. So at any moment, for a snapshot of generation G:
    journals up to G are in it already, G + 1 and then G + 2 are to be applied, and a gap is
    damage. A journal without a snapshot is damage too, never an empty store.
-6. **Opening is folding.** Whoever opens a store first folds the journals he finds into the
-   snapshot, then reads that, then begins a journal of the next generation. A journal is
-   never appended to by a second process. Closing is folding as well.
+6. **Opening is folding.** To open a store is to fold the journals that are found into the
+   snapshot, to read that, and to begin a journal of the next generation. So no journal is
+   ever appended to by a second process. Closing is folding as well.
 """
 
 import os

@@ -29,6 +29,7 @@ class Ledger:
 
     Attributes:
         folding: whether a full journal waits to be folded, or is being folded.
+        foreign: whether it was opened from a TinyDB file that somebody else wrote.
 
     Args:
         path: where the snapshot is; the other files are beside it.
@@ -59,6 +60,7 @@ class Ledger:
         self._lock = filelock.FileLock(self.names.lock, thread_local=False, fallback_to_soft=False)
         self._journal: Journal | None = None
         self.folding = False
+        self.foreign = False
 
     # --- Opening and closing ---
 
@@ -127,6 +129,7 @@ class Ledger:
         found = survey(self.names, files=self._files)
         if found.snapshot is None:
             return None
+        self.foreign = found.snapshot.foreign
         snapshot = self._folded(found.snapshot, found)
         self.folding = False
         self._remove(*found.stale, *(reader.path for reader in found.due))

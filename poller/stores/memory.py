@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from msgspec.structs import replace
 
 from poller.errors import StoreUnavailable
-from poller.order import Event, Key, Order, State
+from poller.event import Event
+from poller.order import Key, Order, State
 from poller.store import History, Page, Query
 from poller.stores.listing import Listing, mentions
 from poller.stores.rules import AT_REST, KEPT_EVENTS, added, admit, missing, succeed

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 
 from poller.errors import Conflict, NotFound, Stale
-from poller.order import Event, Key, Order, State
+from poller.event import Event
+from poller.order import Key, Order, State
 
 AT_REST = frozenset({State.DONE, State.FAILED, State.CANCELED})
 """States that only a retry leaves, and that may be forgotten in time."""

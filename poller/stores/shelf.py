@@ -6,13 +6,14 @@ refuses, nothing has changed.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec.structs import replace
 
 from poller.errors import StoreDamaged
-from poller.order import Event, Key, Order, State
+from poller.event import Event
+from poller.order import Key, Order, State
 from poller.store import History, Query
 from poller.stores.index import Head, Index
 from poller.stores.journal import HINT, Change
@@ -22,6 +23,7 @@ from poller.stores.rules import AT_REST, KEPT_EVENTS, added, missing
 from poller.stores.snapshot import Row
 from poller.stores.tables import Condition, Database, LiveTable
 
+T = TypeVar("T")
 ORDERS, EVENTS = "orders", "events"
 
 Found: TypeAlias = Order | bytes
@@ -226,24 +228,27 @@ class Shelf:
     def _load(self, read: Callable[[bytes], Head | Order]) -> None:
         if ORDERS not in self._db.tables():
             raise StoreDamaged(f"{self._path} has no table {ORDERS!r}", hint=HINT)
-        for doc_id, line in self._orders.lines.items():
-            try:
-                if not self._index.load(cast("int", doc_id), read(line)):
-                    raise self._unfit(ORDERS, doc_id, "an order of this key is there already")
-            except msgspec.MsgspecError as error:
-                raise self._unfit(ORDERS, doc_id, str(error)) from error
+        for doc_id, order in self._numbered(self._orders, read):
+            if not self._index.load(doc_id, order):
+                raise self._unfit(ORDERS, doc_id, "an order of this key is there already")
         self._index.loaded()
 
     def _load_events(self) -> None:
-        for event_id, line in self._events.lines.items():
-            try:
-                head = _event_head(line)
-            except msgspec.MsgspecError as error:
-                raise self._unfit(EVENTS, event_id, str(error)) from error
+        for event_id, head in self._numbered(self._events, _event_head):
             doc_id = self._index.doc_id(Key(head.remote, head.task_id))
             if doc_id is None:
                 raise self._unfit(EVENTS, event_id, "its order is not there")
-            self._index.set_events(doc_id, (*self._index.events(doc_id), cast("int", event_id)))
+            self._index.set_events(doc_id, (*self._index.events(doc_id), event_id))
+
+    def _numbered(self, table: LiveTable, read: Callable[[bytes], T]) -> Iterator[tuple[int, T]]:
+        for doc_id, line in table.lines.items():
+            if not isinstance(doc_id, int):
+                raise self._unfit(table.name, doc_id, "its id is not a number")
+            try:
+                document = read(line)
+            except msgspec.MsgspecError as error:
+                raise self._unfit(table.name, doc_id, str(error)) from error
+            yield doc_id, document
 
     def _unfit(self, table: str, doc_id: object, why: str) -> StoreDamaged:
         return StoreDamaged(f"{self._path}: document {doc_id} of table {table!r} cannot be used: {why}", hint=HINT)

@@ -73,21 +73,13 @@ class LiveTable(Table):
         wanted = {doc_id_of(str(each)) for each in doc_ids}
         return [self._document(each, line) for each, line in list(self.lines.items()) if each in wanted]
 
-    def update(
-        self,
-        fields: Fields,
-        cond: QueryLike | None = None,
-        doc_ids: Iterable[int] | None = None,
-    ) -> list[int]:
+    def update(self, fields: Fields, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
         """Update documents, as TinyDB does."""
         if doc_ids is None and cond is not None:
             doc_ids = self._found(cond)
         return super().update(fields, None, doc_ids)
 
-    def update_multiple(
-        self,
-        updates: Iterable[tuple[Fields, QueryLike]],
-    ) -> list[int]:
+    def update_multiple(self, updates: Iterable[tuple[Fields, QueryLike]]) -> list[int]:
         """Update documents by several pairs of fields and condition, as TinyDB does."""
         pairs = list(updates)
         found = self._found(lambda document: any(cond(document) for _, cond in pairs))

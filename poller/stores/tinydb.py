@@ -21,7 +21,8 @@ from tinydb.queries import Query as Where
 from tinydb.queries import QueryInstance
 
 from poller.errors import StoreDamaged, StoreUnavailable
-from poller.order import Event, Key, Order, State
+from poller.event import Event
+from poller.order import Key, Order, State
 from poller.shield import finish
 from poller.store import History, Page, Query
 from poller.stores.commits import Commits
@@ -36,7 +37,7 @@ from poller.stores.snapshot import Snapshot
 T = TypeVar("T")
 LINGER = 1.0
 """Seconds after which a change that nobody waits for is on its way to the disk."""
-_SLICE = 1000
+_SLICE = 500
 """How many orders are looked at before others get their turn: about two milliseconds."""
 
 
@@ -219,7 +220,7 @@ class TinyStore:
         path = self._ledger.names.snapshot
         try:
             snapshot = open_files()
-            return Shelf(snapshot.rows(), sink=self._stage, path=path, vet=snapshot.foreign)
+            return Shelf(snapshot.rows(), sink=self._stage, path=path, vet=self._ledger.foreign)
         except OSError as error:
             hint = "look at the folder, its owner and the space on its disk"
             raise StoreUnavailable(f"{path} cannot be opened: {error}", hint=hint) from error

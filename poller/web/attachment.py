@@ -15,7 +15,7 @@ from urllib.parse import quote
 from aiohttp import ETag, web
 from aiohttp.helpers import ETAG_ANY
 
-from poller.order import File
+from poller.outcome import File
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+", re.ASCII)

@@ -7,7 +7,8 @@ from pathlib import Path
 from aiohttp import web
 
 from poller.errors import NotFound
-from poller.order import File, Order, State
+from poller.order import Order, State
+from poller.outcome import File
 from poller.shield import finish
 from poller.store import Store
 from poller.web import attachment, body, folder, listing

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from poller.order import Cause, Event, File, Order, State
+from poller.event import Event
+from poller.order import Order, State
+from poller.outcome import Cause, File
 from poller.store import History
 from poller.units import iso
 
