@@ -5,7 +5,6 @@ comes out the same way. Nothing leaves without passing the redactor.
 """
 
 import logging
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
@@ -133,9 +132,3 @@ def _fit(value: Any, name: str, redact: Redactor, depth: int) -> Any:
 
 def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     return msgspec.json.encode(event).decode()
-
-
-def say(text: str, stream: TextIO = sys.stderr) -> None:
-    """Say something to the person at the terminal, outside the log."""
-    stream.write(f"{text}\n")
-    stream.flush()
