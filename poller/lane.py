@@ -167,9 +167,13 @@ class Lane:
         if not free:
             return
         for order in await self._store.claim(self.remote.name, limit=free, now=now, until=now + self._limits.lease):
-            if not self._withheld[order.key]:
+            if not self._withheld[order.key] and not self._asks(order.key):
                 self._asking += 1
                 self._steps[order.key] = _Step(order, group, self._attend)
+
+    def _asks(self, key: Key) -> bool:
+        """Tell whether a step of this order has still to settle: a store that was reopened knows no claims."""
+        return key in self._steps and not self._steps[key].settling
 
     async def _park(self, now: float) -> None:
         """Claim what is due until the pause is over, or until its own deadline: that is kept all the same."""
@@ -241,6 +245,7 @@ class Lane:
         except Exception as error:
             self._log.exception("step_failed", remote=order.remote, task_id=order.task_id, context=order.context)
             outcome = Trouble(reason=f"an error of our own: {type(error).__name__}: {error}")
+        step.settling = True
         await self._settle(order, outcome)
 
     async def _ask(self, order: Order) -> Answer | Outcome:
@@ -293,13 +298,19 @@ class Lane:
 
 
 class _Step:
-    """One order on its way through its lane; *asking* while it has a question's slot."""
+    """One order on its way through its lane.
+
+    Attributes:
+        asking: while it has a question's slot.
+        settling: once it knows what it has come to; saved, the order may be due again at once.
+    """
 
     def __init__(
         self, order: Order, group: asyncio.TaskGroup, attend: Callable[["_Step"], Coroutine[None, None, None]]
     ) -> None:
         self.order = order
         self.asking = True
+        self.settling = False
         self.task = group.create_task(attend(self), name=f"{order.remote} {order.task_id}")
 
 

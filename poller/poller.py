@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+import structlog
+
 from poller import order as fate
-from poller.errors import NotFound, StoreUnavailable
+from poller.errors import NotFound, StoreError, StoreUnavailable
 from poller.event import Event
 from poller.lane import Lane
 from poller.order import Key, Order
@@ -13,6 +15,8 @@ from poller.shield import finish
 from poller.store import Store
 
 _TIDY_EVERY = 3600.0
+_MEND_FIRST = 1.0
+_MEND_LAST = 60.0
 
 
 class Poller:
@@ -44,6 +48,7 @@ class Poller:
         self._grace = grace
         self._retention = retention
         self._stopping = asyncio.Event()
+        self._log = structlog.get_logger("poller")
 
     @property
     def draining(self) -> bool:
@@ -66,6 +71,7 @@ class Poller:
             for name, lane in self._lanes.items():
                 group.create_task(lane.run(group), name=f"lane {name}")
             group.create_task(self._tidy(), name="tidy")
+            group.create_task(self._mend(), name="mend")
             await self._stopping.wait()
             if steps := self._steps():
                 await asyncio.wait(steps, timeout=self._grace)
@@ -81,6 +87,11 @@ class Poller:
         """Interrupt what is under way; it is due again at the next start and has spent nothing."""
         for step in self._steps():
             step.cancel()
+
+    def wake(self) -> None:
+        """Look again at what is due."""
+        for lane in self._lanes.values():
+            lane.wake()
 
     def added(self, orders: Sequence[Order]) -> None:
         """Take note of orders that are new in the store."""
@@ -129,9 +140,27 @@ class Poller:
         while not self.draining:
             with suppress(StoreUnavailable):  # told by every lane; there is time
                 await self._store.forget(before=self._now() - self._retention)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_TIDY_EVERY):
-                    await self._stopping.wait()
+            await self._pause(_TIDY_EVERY)
+
+    async def _mend(self) -> None:
+        """Reopen the store while it is unavailable: a disk that failed may be well again, or have room."""
+        wait = _MEND_FIRST
+        while not self.draining:
+            await self._pause(wait)
+            if self._store.problem is None:
+                wait = _MEND_FIRST
+                continue
+            wait = min(2 * wait, _MEND_LAST)
+            with suppress(StoreError):
+                await self._store.reopen()
+                self._log.warning("store_reopened")
+                self.wake()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until a stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     def _steps(self) -> list[asyncio.Task[None]]:
         return [step for lane in self._lanes.values() for step in lane.steps]

@@ -133,6 +133,16 @@ class Store(Protocol):
         """Why nothing can be saved at present; None when all is well."""
         ...
 
+    async def reopen(self) -> None:
+        """Read everything again after a failure, and go on; claims are forgotten.
+
+        What was acknowledged is there; what was not may be.
+
+        Raises:
+            StoreError: it failed again; it may be tried again.
+        """
+        ...
+
     async def close(self) -> None:
         """Write what is left, so that the next start is quick, and let go."""
         ...

@@ -543,6 +543,28 @@ def test_the_lane_goes_on_when_the_store_is_back() -> None:
     clock.run(day())
 
 
+def test_a_store_that_failed_is_reopened_and_nobody_is_asked_twice() -> None:
+    """Once the disk is well again everything goes on by itself; a step under way is not begun again."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.fetcher.takes["one"] = 30.0
+            await it.add("one", "two")
+            await it.until(lambda order: order.state is State.DONE, "two")
+            it.store.problem = "the disk is full"
+            await asyncio.sleep(1.5)
+            assert it.store.problem is None
+            await it.add("three")
+            (three,) = await it.rest("three")
+            assert three.state is State.DONE
+            (one,) = await it.rest("one")
+
+            assert one.state is State.DONE
+            assert it.fetcher.begun["one"] == 1
+
+    clock.run(day())
+
+
 def test_a_result_that_cannot_be_saved_is_tried_again() -> None:
     """The claim runs out, and the order is asked about again."""
 

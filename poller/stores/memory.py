@@ -100,6 +100,14 @@ class MemoryStore:
             self._events.pop(key, None)
         return len(old)
 
+    async def reopen(self) -> None:
+        """Go on, and forget all claims, as a store does that reads its files anew."""
+        self.problem = None
+        for key in self._claimed:
+            claimed = self._orders[key]
+            self._orders[key] = replace(claimed, due_at=claimed.updated_at, version=claimed.version - 1)
+        self._claimed.clear()
+
     async def close(self) -> None:
         """Take no more."""
         self.problem = "the store is closed"
