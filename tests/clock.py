@@ -44,6 +44,12 @@ def now() -> float:
     return EPOCH + asyncio.get_running_loop().time()
 
 
+async def passes(seconds: float) -> None:
+    """Let virtual time pass; nobody waits for it."""
+    assert isinstance(asyncio.get_running_loop(), VirtualLoop), "only virtual time may be let pass"
+    await asyncio.sleep(seconds)
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run *work* on a loop of its own, in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

@@ -146,14 +146,14 @@ def test_an_order_that_is_due_again_at_once_is_asked_once_at_a_time() -> None:
 
             async def slowly(*arguments: object, **named: object) -> None:
                 await save(*arguments, **named)
-                await asyncio.sleep(0.3)
+                await clock.passes(0.3)
 
             it.store.save = slowly  # type: ignore[method-assign]
             names = [f"task-{number}" for number in range(30)]
             for name in names:
                 it.remote.scripts[name] = [LinkExpired(reason="the link answered 403", status=403), READY]
             await it.add(*names)
-            await asyncio.sleep(0.2)
+            await clock.passes(0.2)
             await it.add("another")  # wakes the lane while the first answers are still being saved
             orders = await it.rest(*names)
 
@@ -297,7 +297,7 @@ def test_a_held_order_waits_for_its_confirmation() -> None:
     async def day() -> None:
         async with yard() as it:
             await it.add("one", dry_run=True)
-            await asyncio.sleep(300)
+            await clock.passes(300)
             assert it.asker.asked == []
 
             await it.poller.apply(Key("fake", "one"), fate.confirm, "confirmed")
@@ -333,7 +333,7 @@ def test_after_a_cancel_no_file_appears() -> None:
 
             canceled = await it.poller.apply(Key("fake", "one"), fate.cancel, "canceled")
             assert canceled.state is State.CANCELED
-            await asyncio.sleep(1000)
+            await clock.passes(1000)
             assert it.fetcher.published == Counter()
             assert (await it.read("one")).state is State.CANCELED
 
@@ -552,7 +552,7 @@ def test_a_store_that_failed_is_reopened_and_nobody_is_asked_twice() -> None:
             await it.add("one", "two")
             await it.until(lambda order: order.state is State.DONE, "two")
             it.store.problem = "the disk is full"
-            await asyncio.sleep(1.5)
+            await clock.passes(1.5)
             assert it.store.problem is None
             await it.add("three")
             (three,) = await it.rest("three")
@@ -594,7 +594,7 @@ def test_orders_long_at_rest_are_forgotten() -> None:
         async with yard() as it:
             await it.add("one")
             (order,) = await it.rest("one")
-            await asyncio.sleep(86400.0 + 2 * 3600.0)
+            await clock.passes(86400.0 + 2 * 3600.0)
 
             assert await it.store.get(order.key) is None
 
@@ -609,7 +609,7 @@ def test_cancelling_a_step_at_any_await_leaves_the_order_pending_or_done() -> No
             working = asyncio.create_task(it.poller.run())
             it.fetcher.takes["one"] = 1.0
             await it.add("one")
-            await asyncio.sleep(after)
+            await clock.passes(after)
             it.poller.stop()
             it.poller.abandon()
             await working

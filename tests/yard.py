@@ -15,7 +15,7 @@ from poller.poller import Poller
 from poller.redact import Redactor
 from poller.remote import Answer, Conversation, Delivery, Link, Ready
 from poller.stores.memory import MemoryStore
-from tests.clock import now
+from tests.clock import now, passes
 
 READY = Ready(links=(Link(url="https://files.example/one"),))
 
@@ -61,7 +61,7 @@ class FakeAsker:
         self.most = max(self.most, self.now)
         self.asked.append(now())
         try:
-            await asyncio.sleep(self.latency)
+            await passes(self.latency)
             next(conversation)
         except StopIteration as end:
             return end.value
@@ -87,7 +87,7 @@ class FakeFetcher:
         self.now += 1
         self.most = max(self.most, self.now)
         try:
-            await asyncio.sleep(self.takes.get(order.task_id, 0.1))
+            await passes(self.takes.get(order.task_id, 0.1))
         except asyncio.CancelledError:
             if order.task_id not in self.too_late_to_cancel:
                 raise
@@ -151,7 +151,7 @@ class Yard:
                 orders = [await self.read(task_id) for task_id in task_ids]
                 if all(map(true, orders)):
                     return orders
-                await asyncio.sleep(0.05)
+                await passes(0.05)
 
     async def rest(self, *task_ids: str, within: float = 10_000.0) -> Sequence[Order]:
         """Let virtual time pass until the orders have come to rest."""
