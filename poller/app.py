@@ -28,6 +28,7 @@ from poller.publisher import Publisher
 from poller.redact import Redactor
 from poller.remote import Remote
 from poller.settings import Settings
+from poller.step import Course
 from poller.store import Store
 from poller.stores.tinydb import TinyStore
 from poller.web import application
@@ -114,23 +115,32 @@ async def serve(settings: Settings, redact: Redactor) -> int:
     """Run a poller until a signal: the first lets it finish, the second interrupts.
 
     Returns:
-        The exit code: 0, or 128 and the number of the second signal.
+        The exit code: 0, 128 and the number of the second signal, or 1 after a crash.
 
     Raises:
         ConfigurationError, StoreError: it cannot start; the hint says what to do.
     """
-    log = structlog.get_logger("poller")
     signals: asyncio.Queue[int] = asyncio.Queue()
-    with _signals(signals.put_nowait):
-        async with running(settings, redact) as service:
-            log.info("listening", url=service.url, remotes=[remote.name for remote in settings.remotes])
-            await _first(signals, service)
-            log.info("stopping", under_way=service.desk.under_way, grace=settings.grace)
-            service.desk.stop()
-            number = await _first(signals, service)
-            service.desk.abandon()
-    log.info("stopped", at_once=number is not None)
+    try:
+        with _signals(signals.put_nowait):
+            async with running(settings, redact) as service:
+                number = await _until_stopped(settings, service, signals)
+    except BaseExceptionGroup:
+        return 1  # told already, and through the redactor
+    structlog.get_logger("poller").info("stopped", at_once=number is not None)
     return 0 if number is None else 128 + number
+
+
+async def _until_stopped(settings: Settings, service: Service, signals: asyncio.Queue[int]) -> int | None:
+    """Wait for the end; give the second signal, if there was one."""
+    log = structlog.get_logger("poller")
+    log.info("listening", url=service.url, remotes=[remote.name for remote in settings.remotes])
+    await _first(signals, service)
+    log.info("stopping", under_way=service.desk.under_way, grace=settings.grace)
+    service.desk.stop()
+    number = await _first(signals, service)
+    service.desk.abandon()
+    return number
 
 
 async def _first(signals: asyncio.Queue[int], service: Service) -> int | None:
@@ -188,7 +198,7 @@ def _lane(
         max_bytes=settings.max_file_bytes,
         now=time.time,
     )
-    return Lane(
+    course = Course(
         remote=remote,
         asker=client,
         fetcher=downloader,
@@ -197,8 +207,10 @@ def _lane(
         tell=bus.tell,
         redact=redact,
         now=time.time,
-        limits=Limits(checks=settings.checks, downloads=settings.downloads, lease=settings.lease),
+        downloads=settings.downloads,
     )
+    limits = Limits(checks=settings.checks, lease=settings.lease)
+    return Lane(course=course, store=store, now=time.time, limits=limits)
 
 
 async def _hook(settings: Settings, store: Store, poller: Poller, stack: AsyncExitStack) -> str:

@@ -84,12 +84,15 @@ class Client:
     async def open(self, link: Link, *, headers: Mapping[str, str] | None = None) -> AsyncIterator[Body]:
         """Open a link, with credentials if it is one of the remote's own.
 
+        A link that is refused with a fresh token says nothing about the door: the check got
+        through it with the same token. So a 401 is the caller's to judge, like any status.
+
         Raises:
-            Aborted: it could not be opened. (A status other than 200 is not an error here.)
+            Aborted: it could not be opened.
         """
         request = Request(method="GET", url=link.url, auth=link.auth, headers=dict(headers or {}))
         try:
-            async with self._signed(request, roam=True) as body:
+            async with self._signed(request, link=True) as body:
                 yield body
         except Denied as denied:
             raise Aborted(Locked(reason=str(denied))) from None
@@ -144,20 +147,28 @@ class Client:
             )
 
     @asynccontextmanager
-    async def _signed(self, request: Request, *, roam: bool = False) -> AsyncIterator[Body]:
-        """Send *request* with credentials; after a 401, once more with a fresh token."""
+    async def _signed(self, request: Request, *, link: bool = False) -> AsyncIterator[Body]:
+        """Send *request* with credentials; after a 401, once more with a fresh token.
+
+        Args:
+            request: what to send.
+            link: whether it is a link; those may roam, and a second 401 is handed on.
+
+        Raises:
+            Denied: the login was refused, or a question was with a fresh token.
+        """
         if self._keyring is None or not self._is_own(request):
-            async with self._wire.send(request, {}, roam=roam) as body:
+            async with self._wire.send(request, {}, roam=link) as body:
                 yield body
             return
         token = await self._keyring.token()
-        async with self._wire.send(request, self._keyring.headers(token), roam=roam) as body:
+        async with self._wire.send(request, self._keyring.headers(token), roam=link) as body:
             if not self._turned_away(body):
                 yield body
                 return
         token = await self._keyring.replace(token)
-        async with self._wire.send(request, self._keyring.headers(token), roam=roam) as body:
-            if self._turned_away(body):
+        async with self._wire.send(request, self._keyring.headers(token), roam=link) as body:
+            if not link and self._turned_away(body):
                 raise Denied(f"{bare(request.url)} answered 401 to a fresh token, too")
             yield body
 

@@ -6,6 +6,7 @@ the file it stands in for.
 """
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
 
 import msgspec
@@ -51,16 +52,24 @@ def _reads_as_page(head: bytes) -> bool:
 
     Text in whatever encoding: what tells it from binary data is that it has no control characters.
     """
-    if len(head.translate(None, _CONTROL)) < len(head):
+    text, whole = _narrowed(head), len(head) < HEAD
+    if len(text.translate(None, _CONTROL)) < len(text):
         return False
-    start = head.lstrip(_BLANK)
-    return bool(_MARKUP.match(start)) or _is_json(start, whole=len(head) < HEAD)
+    start = text.lstrip(_BLANK)
+    return bool(_MARKUP.match(start)) or _is_json(start, whole=whole)
+
+
+def _narrowed(head: bytes) -> bytes:
+    """Write UTF-16 that says so as UTF-8, so that its zeros are not taken for binary data."""
+    if head[:2] not in {BOM_UTF16_LE, BOM_UTF16_BE}:
+        return head
+    return head.decode("utf-16", "replace").encode("utf-8", "replace")
 
 
 def _is_json(start: bytes, *, whole: bool) -> bool:
     if not whole:
         return bool(_JSON.match(start))
-    if start[:1] not in {b"{", b"["}:
+    if start[:1] not in {b"{", b"[", b'"', b"n"}:
         return False
     try:
         msgspec.json.decode(start)

@@ -5,6 +5,7 @@ comes out the same way. Nothing leaves without passing the redactor.
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
@@ -22,6 +23,8 @@ _LINE = 2000
 _DEPTH = 6
 _TELLING = frozenset({"authorization", "cookie", "key", "password", "secret", "signature", "token"})
 """Names in the shop's context whose values are nobody's business, whatever they are."""
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+"""The words of a name, however it joins them: api_key, api-key, apiKey, APIKey."""
 _LEVELS = {
     "not_ready": logging.DEBUG,
     "crowded": logging.DEBUG,
@@ -84,7 +87,7 @@ class Narrator:
         """Tell *event* along with the order's whole context."""
         told = msgspec.to_builtins(event)
         del told["at"], told["event"]
-        told["next"] = _next(event)
+        told["next"] = _next(order, event)
         told.pop("next_at", None)
         self._log.log(_LEVELS.get(event.event, logging.INFO), event.event, **_context(order), **told)
 
@@ -104,9 +107,9 @@ def _context(order: Order) -> dict[str, Any]:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def _next(event: Event) -> str:
+def _next(order: Order, event: Event) -> str:
     if event.next_at is None:
-        return "at rest" if event.event != State.HELD else "waits to be confirmed"
+        return "waits to be confirmed" if order.state is State.HELD else "at rest"
     wait = event.next_at - event.at
     return "asks at once" if wait <= 0 else f"asks in {units.human_seconds(wait)}"
 
@@ -119,7 +122,7 @@ def _redacted(redact: Redactor) -> Callable[[WrappedLogger, str, EventDict], Eve
 
 
 def _fit(value: Any, name: str, redact: Redactor, depth: int) -> Any:
-    if any(part in _TELLING for part in name.lower().replace("-", "_").split("_")):
+    if any(word.lower() in _TELLING for word in _WORD.findall(name)):
         return MASK
     if isinstance(value, bool | int | float | None):
         return value

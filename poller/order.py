@@ -33,6 +33,7 @@ from typing import Any, NamedTuple, Protocol, assert_never
 import msgspec
 from msgspec.structs import replace
 
+from poller import units
 from poller.errors import Conflict
 from poller.outcome import (
     Absent,
@@ -330,9 +331,17 @@ def _open(order: Order, now: float) -> Order:
 
 def _deadline(order: Order, now: float) -> float:
     """Give the patience the order had from its first day; an instant stays where it is while it lies ahead."""
-    if order.deadline > now and "-" in (order.deadline_as_given or ""):
+    if order.deadline > now and _is_instant(order.deadline_as_given):
         return order.deadline
     return now + (order.deadline - order.opened_at)
+
+
+def _is_instant(given: str | None) -> bool:
+    try:
+        units.instant(given or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _demand(command: str, order: Order) -> None:

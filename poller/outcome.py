@@ -4,6 +4,7 @@ What becomes of the order is decided in ``order``; whoever asks or fetches only 
 of these it has come to.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -157,3 +158,17 @@ Outcome: TypeAlias = (
     | Stuck
     | Crowded
 )
+
+REPORT_CHARACTERS = 4000
+"""An error report is kept in an order's history, which is no place for megabytes."""
+
+
+def spoken(outcome: Outcome, redact: Callable[..., str]) -> Outcome:
+    """Make every text of *outcome*, all of which came from outside, fit to be kept and said."""
+    if not isinstance(outcome, Setback):
+        return outcome
+    texts = {"reason": redact(outcome.reason), "address": outcome.address and redact(outcome.address)}
+    if isinstance(outcome, Refused):
+        texts["report_at"] = outcome.report_at and redact(outcome.report_at)
+        texts["report"] = outcome.report and redact(outcome.report, limit=REPORT_CHARACTERS)
+    return msgspec.structs.replace(outcome, **texts)

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import structlog
 
 from poller import order as fate
-from poller.errors import NotFound, StoreError, StoreUnavailable
+from poller.errors import NotFound, Stale, StoreError, StoreUnavailable
 from poller.event import Event
 from poller.lane import Lane
 from poller.order import Key, Order
@@ -17,6 +17,7 @@ from poller.store import Store
 _TIDY_EVERY = 3600.0
 _MEND_FIRST = 1.0
 _MEND_LAST = 60.0
+_TRIES = 5
 
 
 class Poller:
@@ -41,7 +42,7 @@ class Poller:
         grace: float,
         retention: float,
     ) -> None:
-        self._lanes = {lane.remote.name: lane for lane in lanes}
+        self._lanes = {lane.name: lane for lane in lanes}
         self._store = store
         self._tell = tell
         self._now = now
@@ -73,8 +74,15 @@ class Poller:
             group.create_task(self._tidy(), name="tidy")
             group.create_task(self._mend(), name="mend")
             await self._stopping.wait()
-            if steps := self._steps():
-                await asyncio.wait(steps, timeout=self._grace)
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Wait for what is under way; interrupt what takes longer than the grace."""
+        try:
+            async with asyncio.timeout(self._grace):
+                while steps := self._steps():
+                    await asyncio.wait(steps)
+        except TimeoutError:
             self.abandon()
 
     def stop(self) -> None:
@@ -117,23 +125,29 @@ class Poller:
             Stale: it was changed at the same moment; ask again.
         """
         lane = self._lanes.get(key.remote)
-        if lane is None or (change is fate.check and lane.attends(key)):
-            return await self._changed(key, change, word, under_way=lane is not None)
-        async with lane.withheld(key):
-            return await self._changed(key, change, word, under_way=False)
+        now = change(await self._get(key), self._now())  # a command that is refused disturbs nobody
+        if lane is not None and change is fate.check and lane.attends(key):
+            return now
+        async with lane.withheld(key) if lane is not None else nullcontext():
+            return await self._changed(key, change, word)
 
-    async def _changed(self, key: Key, change: Callable[[Order, float], Order], word: str, *, under_way: bool) -> Order:
+    async def _changed(self, key: Key, change: Callable[[Order, float], Order], word: str) -> Order:
+        """Change an order and save it; where somebody else was quicker, read it again first."""
+        for _ in range(_TRIES):
+            now = self._now()
+            after = change(await self._get(key), now)
+            event = Event(at=now, event=word, next_at=after.due_at)
+            with suppress(Stale):
+                await finish(self._store.save(after, event))
+                self._tell(after, event)
+                return after
+        raise Stale(f"order {key.task_id!r} of {key.remote} is changing all the time", hint="ask again")
+
+    async def _get(self, key: Key) -> Order:
         order = await self._store.get(key)
         if order is None:
             raise NotFound(f"there is no order {key.task_id!r} of {key.remote}")
-        now = self._now()
-        after = change(order, now)
-        if under_way:
-            return order
-        event = Event(at=now, event=word, next_at=after.due_at)
-        await finish(self._store.save(after, event))
-        self._tell(after, event)
-        return after
+        return order
 
     async def _tidy(self) -> None:
         """Forget, now and then, what has been at rest for long enough."""
@@ -151,8 +165,11 @@ class Poller:
                 wait = _MEND_FIRST
                 continue
             wait = min(2 * wait, _MEND_LAST)
-            with suppress(StoreError):
+            try:
                 await self._store.reopen()
+            except StoreError as error:
+                self._log.error("store_not_reopened", reason=str(error), hint=error.hint)
+            else:
                 self._log.warning("store_reopened")
                 self.wake()
 

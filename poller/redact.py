@@ -20,6 +20,12 @@ MASK = "***"
 _LINK = re.compile(r"(?:\b[A-Za-z][A-Za-z0-9+.-]{0,30}:)?[/\\]{2,}[^\s\"'<>]+")
 _QUERY = re.compile(r"\?[^\s\"'<>?=]*=[^\s\"'<>]*")
 """What is left of a link that names no host: ``/file?signature=…``."""
+_SIGNED = re.compile(
+    r"\b((?:X-(?:Amz|Goog|Ms)-)?(?:Signature|Credential|Security-Token|Token|Sig|Access[-_]?Token|Key-Pair-Id|Policy))"
+    r"(\s*=\s*|%3D)[^\s&\"'<>]+",
+    re.IGNORECASE,
+)
+"""Parts of a signed query that stand alone, or whose link was encoded or broken off."""
 _BEARER = re.compile(r"\b(Bearer|Basic)((?:[\s:]|%20)+)[A-Za-z0-9+/._~=-]{8,}", re.IGNORECASE)
 _SAFE = ("", "/", "!'()*", ";,/?:@&=+$#!'()*")
 """What encoders leave alone: by the letter, in paths, and JavaScript's two."""
@@ -59,7 +65,8 @@ class Redactor:
     def mask(self, text: str) -> str:
         """Mask secrets and cut queries, and leave the rest as it is."""
         text = _LINK.sub(lambda link: bare(link[0]), self._hidden(text))
-        text = _BEARER.sub(rf"\1\2{MASK}", _QUERY.sub("", text))
+        text = _SIGNED.sub(rf"\1\2{MASK}", _QUERY.sub("", text))
+        text = _BEARER.sub(rf"\1\2{MASK}", text)
         return self._hidden(text)
 
     def __call__(self, text: str, *, limit: int = 500) -> str:

@@ -283,14 +283,12 @@ async def test_a_link_may_roam_and_leaves_the_bearer_at_home() -> None:
 
 
 async def test_a_link_refreshes_the_token_too() -> None:
-    """Downloads outlive tokens; a second refusal locks the remote."""
+    """Downloads outlive tokens; a second refusal is the caller's to judge."""
     async with hostile() as server, talking(server) as (client, _):
         issues(server, "canary-1", "canary-2")
         server.on("/file", answer(401), answer(200, b"file"), answer(401))
         assert await opened(client, f"{server.base}/file") == (200, b"file")
-        with pytest.raises(Aborted) as raised:
-            await opened(client, f"{server.base}/file")
-        assert isinstance(raised.value.outcome, Locked)
+        assert (await opened(client, f"{server.base}/file"))[0] == 401
 
 
 async def test_a_link_that_is_none_is_unsafe() -> None:

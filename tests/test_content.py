@@ -129,3 +129,18 @@ def test_an_extension_is_listed_or_harmless() -> None:
     """A remote cannot make us name a file so that something would run it."""
     assert extension("image/png", IMAGES) == ".png"
     assert {extension(declared, IMAGES) for declared in ("text/html", "application/x-sh", "")} == {FALLBACK}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
+def test_a_page_in_utf_16_is_a_page(encoding) -> None:
+    """Its zeros are not those of binary data, if it says what it is."""
+    mark = {"utf-16-be": b"\xfe\xff", "utf-16-le": b"\xff\xfe"}.get(encoding, b"")
+    page = mark + "<!DOCTYPE html><html><body>Not found</body></html>".encode(encoding)
+
+    assert is_page("application/pdf", page[:HEAD], {"application/pdf": ".pdf"})
+
+
+@pytest.mark.parametrize("body", [b'"Not found"', b"null"])
+def test_a_lone_json_word_is_a_page(body) -> None:
+    """Gateways say so little, too."""
+    assert is_page("application/pdf", body, {"application/pdf": ".pdf"})

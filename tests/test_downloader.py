@@ -23,7 +23,7 @@ import pytest
 from poller import publisher as publishers
 from poller.downloader import Downloader
 from poller.order import Order
-from poller.outcome import Cause, LinkExpired, Locked, Outcome, Published, Setback, Stuck, TooLarge, Trouble, Unsafe
+from poller.outcome import Cause, LinkExpired, Outcome, Published, Setback, Stuck, TooLarge, Trouble, Unsafe
 from poller.publisher import Publisher
 from poller.remote import Link, Ready
 from tests.grafx import TOKEN, issues, order, talking
@@ -220,11 +220,14 @@ async def test_another_status_is_no_file(tmp_path: Path, status: int, kind: type
         assert len(there.server.asked("/file")) == 1
 
 
-async def test_a_link_of_ours_that_refuses_twice_locks_the_remote(tmp_path: Path) -> None:
-    """A fresh token did not help; that is nothing about the file."""
+async def test_a_link_of_ours_that_refuses_twice_is_dead(tmp_path: Path) -> None:
+    """The check got in with the same token, so it is the link's fault and not the remote's door."""
     async with yard(tmp_path) as there:
         there.server.on("/file", answer(401))
-        assert isinstance(await there.fetch(), Locked)
+        seen = await there.fetch()
+        assert isinstance(seen, LinkExpired)
+        assert seen.status == 401
+        assert len(there.server.asked("/file")) == 2
         assert there.files == {}
 
 

@@ -9,7 +9,7 @@ from poller import order as fate
 from poller.errors import Conflict, NotFound, StoreUnavailable
 from poller.lane import Limits
 from poller.order import Key, Order, State
-from poller.outcome import Cause, LinkExpired, Locked, NotReady, Refused, Trouble
+from poller.outcome import Cause, LinkExpired, Locked, NotReady, Refused, Stuck, Trouble, Unsafe
 from poller.pace import Pace
 from poller.remote import NeedsConfirming
 from tests import clock
@@ -67,7 +67,7 @@ def test_questions_and_downloads_stay_within_their_limits() -> None:
     """A thousand orders at once: never more questions or downloads than there are slots."""
 
     async def day() -> None:
-        async with yard(limits=Limits(checks=7, downloads=3)) as it:
+        async with yard(limits=Limits(checks=7), downloads=3) as it:
             names = [f"task-{number}" for number in range(1000)]
             await it.add(*names)
             orders = await it.rest(*names)
@@ -84,7 +84,7 @@ def test_slow_downloads_delay_nobodys_question() -> None:
     """Every download slot hangs for an hour; a new order is asked about at once all the same."""
 
     async def day() -> None:
-        async with yard(limits=Limits(checks=4, downloads=2), grace=0.0) as it:
+        async with yard(limits=Limits(checks=4), downloads=2, grace=0.0) as it:
             slow = [f"slow-{number}" for number in range(4)]
             it.fetcher.takes = dict.fromkeys(slow, 3000.0)
             await it.add(*slow)
@@ -104,7 +104,7 @@ def test_a_full_waiting_room_puts_orders_back_unspent() -> None:
     """More ready orders than may wait for a download slot are asked about again later, for nothing."""
 
     async def day() -> None:
-        async with yard(limits=Limits(checks=50, downloads=1)) as it:
+        async with yard(limits=Limits(checks=50), downloads=1) as it:
             names = [f"task-{number}" for number in range(30)]
             it.fetcher.takes = dict.fromkeys(names, 2.0)
             await it.add(*names)
@@ -622,3 +622,187 @@ def test_cancelling_a_step_at_any_await_leaves_the_order_pending_or_done() -> No
         assert order.state is State.DONE or (order.attempts == 0 and (order.due_at or 0.0) <= clock.EPOCH + 3)
         seen[order.state] += 1
     assert set(seen) == {State.PENDING, State.DONE}
+
+
+def test_a_step_that_never_had_a_turn_is_taken_off_the_books() -> None:
+    """A command in the very moment of a claim costs no slot, and the order is due again at once."""
+
+    async def day() -> None:
+        async with yard(limits=Limits(checks=2)) as it:
+            claim = it.store.claim
+
+            async def interrupted(*arguments, **named):
+                orders = await claim(*arguments, **named)
+                for order in orders:
+                    asyncio.get_running_loop().call_soon(it.lane._steps.__len__)
+                    asyncio.get_running_loop().call_soon(_cancel, order.key)
+                return orders
+
+            def _cancel(key: Key) -> None:
+                if cancels and key in it.lane._steps:
+                    cancels.pop()
+                    it.lane._steps[key].task.cancel()
+
+            cancels = [None] * 10
+            it.store.claim = interrupted  # type: ignore[method-assign]
+            began = clock.now()
+            await it.add("one", "two", "three")
+            await it.rest("one", "two", "three")
+
+            assert cancels == []
+            assert (it.lane._asking, it.lane.steps) == (0, [])
+            assert clock.now() - began < 5.0
+
+    clock.run(day())
+
+
+def test_a_refused_command_disturbs_no_download() -> None:
+    """A retry of an order that is pending is a conflict, and its download goes on."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.fetcher.takes["one"] = 50.0
+            await it.add("one")
+            await it.until(lambda _: it.fetcher.now == 1, "one")
+            for _ in range(3):
+                with pytest.raises(Conflict):
+                    await it.poller.apply(Key("fake", "one"), fate.retry, "retried")
+            await it.rest("one")
+
+            assert it.fetcher.begun == Counter(one=1)
+
+    clock.run(day())
+
+
+def test_a_claim_that_collides_with_a_command_is_given_back() -> None:
+    """An order that was claimed while a command had it is asked about right after, not a lease later."""
+
+    async def day() -> None:
+        async with yard() as it:
+            async with it.lane.withheld(Key("fake", "one")):
+                await it.add("one")
+                await clock.passes(0.5)
+                assert it.asker.asked == []
+            began = clock.now()
+            await it.rest("one")
+
+            assert clock.now() - began < 1.0
+
+    clock.run(day())
+
+
+def test_a_command_that_loses_a_race_tries_again() -> None:
+    """A cancel is carried out though a claim came between reading and saving."""
+
+    async def day() -> None:
+        async with yard(started=False) as it:
+            await it.add("one")
+            save, losses = it.store.save, [None] * 2
+
+            async def racing(order: Order, *arguments: object, **named: object) -> None:
+                if losses:
+                    losses.pop()
+                    await it.store.claim("fake", limit=1, now=clock.now(), until=clock.now())
+                await save(order, *arguments, **named)
+
+            it.store.save = racing  # type: ignore[method-assign]
+            canceled = await it.poller.apply(Key("fake", "one"), fate.cancel, "canceled")
+
+            assert canceled.state is State.CANCELED
+            assert await it.read("one") == canceled
+
+    clock.run(day())
+
+
+def test_a_pause_ends_while_a_download_runs() -> None:
+    """A long download keeps nobody from finding out that the remote lets us in again."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.fetcher.takes["large"] = 2000.0
+            await it.add("large")
+            await it.until(lambda _: it.fetcher.now == 1, "large")
+            it.remote.scripts["one"] = [Locked(reason="401"), READY]
+            it.remote.scripts["impatient"] = [NotReady()]
+            await it.add("one")
+            await it.add("impatient", patience=20.0)
+            began = clock.now()
+            await it.rest("one", "impatient")
+
+            assert clock.now() - began < 40.0
+
+    clock.run(day())
+
+
+def test_one_order_that_is_always_locked_out_keeps_nobody_else_out() -> None:
+    """The order that found the door locked goes to the back; another one tries next."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.remote.scripts["a-poison"] = [Locked(reason="401")]
+            await it.add("a-poison", *(f"good-{number}" for number in range(5)), patience=7200.0)
+            orders = await it.rest(*(f"good-{number}" for number in range(5)))
+
+            assert {order.state for order in orders} == {State.DONE}
+            assert clock.now() - clock.EPOCH < 300.0
+
+    clock.run(day())
+
+
+def test_only_who_was_let_in_ends_a_pause() -> None:
+    """Trouble on the way to the remote says nothing about its door."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.remote.scripts["one"] = [Locked(reason="401"), Trouble(reason="reset"), Unsafe(reason="no")]
+            await it.add("one")
+            await it.rest("one")
+
+            assert it.poller.paused == {"fake": "401"}
+
+    clock.run(day())
+
+
+def test_a_disk_that_takes_nothing_pauses_downloads_and_spends_nothing() -> None:
+    """One download at a time finds out whether there is room again, less and less often."""
+
+    async def day() -> None:
+        async with yard() as it:
+            names = [f"task-{number}" for number in range(10)]
+            for name in names:
+                it.fetcher.outcomes[name] = Stuck(reason="our own disk: No space left on device")
+            await it.add(*names, patience=86400.0)
+            await clock.passes(3600.0)
+            begun = sum(it.fetcher.begun.values())
+            it.fetcher.outcomes.clear()
+            orders = await it.rest(*names)
+
+            assert begun < 60
+            assert {(order.state, order.attempts) for order in orders} == {(State.DONE, 0)}
+
+    clock.run(day())
+
+
+def test_what_was_saved_is_told_though_the_step_was_cancelled_meanwhile() -> None:
+    """An end that nobody hears of is a failed order that nobody looks for."""
+
+    async def day() -> None:
+        async with yard(started=False) as it:
+            save = it.store.save
+
+            async def slowly(*arguments: object, **named: object) -> None:
+                await save(*arguments, **named)
+                await clock.passes(5.0)
+
+            it.store.save = slowly  # type: ignore[method-assign]
+            it.remote.scripts["one"] = [Refused(reason="no")]
+            working = asyncio.create_task(it.poller.run())
+            await it.add("one")
+            await it.until(lambda order: order.state is State.FAILED, "one")
+            it.poller.stop()
+            it.poller.abandon()
+            await working
+
+            assert it.words("one") == ["added", "failed"]
+
+    clock.run(day())

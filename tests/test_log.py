@@ -90,9 +90,9 @@ def test_trouble_is_told_with_everything_known_of_the_order() -> None:
 def test_an_order_at_rest_says_so() -> None:
     """What happens next is told even when it is nothing."""
     failed = Event(at=100.0, event="failed", cause=Cause.GONE, reason="410")
-    held = Event(at=100.0, event="held")
+    held = Event(at=100.0, event="added")
     again = Event(at=100.0, event="link_expired", next_at=100.0)
-    lines = _lines(_tell(failed, held, again))
+    lines = _lines(_tell(failed)) + _lines(_tell(held, order=_order(state=State.HELD))) + _lines(_tell(again))
 
     assert [line["next"] for line in lines] == ["at rest", "waits to be confirmed", "asks at once"]
     assert [line["level"] for line in lines] == ["error", "info", "warning"]
@@ -173,3 +173,13 @@ def test_a_listener_that_fails_fails_alone() -> None:
 
     assert heard == ["done"]
     assert _lines(stream)[0]["event"] == "listener_failed"
+
+
+@pytest.mark.parametrize(
+    "name", ["apiKey", "api_key", "api-key", "APIKey", "clientSecret", "X-Access-Token", "password"]
+)
+def test_names_that_promise_a_secret_are_masked(name) -> None:
+    """However a shop joins its words."""
+    (line,) = _lines(_tell(Event(at=1.0, event="done"), order=_order(context={name: "hush", "monkey": "loud"})))
+
+    assert line["context"] == {name: "***", "monkey": "loud"}

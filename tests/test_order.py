@@ -716,6 +716,7 @@ def test_an_instant_stays_the_deadline_while_it_lies_ahead() -> None:
     patient = Order(**known, deadline_as_given="100s")
 
     assert confirm(fixed, 60.0).deadline == 100.0
+    assert confirm(replace(fixed, deadline_as_given="19700101T000140Z"), 60.0).deadline == 100.0
     assert confirm(patient, 60.0).deadline == 160.0
     assert confirm(fixed, 150.0).deadline == 250.0
 

@@ -264,3 +264,17 @@ def test_a_long_text_is_masked_in_time_that_grows_with_its_length(piece: str) ->
     for head in ("Bearer", "x?", "x://"):
         assert CANARY not in redact.mask(f"{head}{text}")
         assert len(redact(f"{head}{text}")) <= 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https%3A%2F%2Fh%2Ff%3FX-Amz-Signature%3DCANARY%26x",
+        "X-Amz-Credential=CANARY&X-Amz-Signature=CANARY",
+        'https://h/f?a="b c"&X-Goog-Signature=CANARY',
+        "broken off: &sig=CANARY&se=1",
+    ],
+)
+def test_what_is_left_of_a_signed_link_is_masked(text) -> None:
+    """A link need not be whole, nor be written plainly, for its signature to open something."""
+    assert "CANARY" not in Redactor()(text)

@@ -14,6 +14,7 @@ from poller.pace import Pace
 from poller.poller import Poller
 from poller.redact import Redactor
 from poller.remote import Answer, Conversation, Delivery, Link, Ready
+from poller.step import Course
 from poller.stores.memory import MemoryStore
 from tests.clock import now, passes
 
@@ -106,11 +107,11 @@ class FakeFetcher:
 class Yard:
     """Everything that a test of the loop wants to hold in its hands."""
 
-    def __init__(self, limits: Limits, pace: Pace, grace: float) -> None:
+    def __init__(self, limits: Limits, pace: Pace, grace: float, downloads: int) -> None:
         self.remote, self.asker, self.fetcher = FakeRemote(), FakeAsker(), FakeFetcher()
         self.store = MemoryStore()
         self.told: list[tuple[str, Event]] = []
-        self.lane = Lane(
+        course = Course(
             remote=self.remote,
             asker=self.asker,
             fetcher=self.fetcher,
@@ -119,8 +120,9 @@ class Yard:
             tell=self._hear,
             redact=Redactor(["canary"]),
             now=now,
-            limits=limits,
+            downloads=downloads,
         )
+        self.lane = Lane(course=course, store=self.store, now=now, limits=limits)
         self.poller = Poller(
             lanes=[self.lane], store=self.store, tell=self._hear, now=now, grace=grace, retention=86400.0
         )
@@ -177,10 +179,15 @@ def order(task_id: str, *, patience: float = 3600.0, dry_run: bool = False) -> O
 
 @asynccontextmanager
 async def yard(
-    *, limits: Limits | None = None, pace: Pace | None = None, grace: float = 25.0, started: bool = True
+    *,
+    limits: Limits | None = None,
+    pace: Pace | None = None,
+    grace: float = 25.0,
+    downloads: int = 8,
+    started: bool = True,
 ) -> AsyncIterator[Yard]:
     """Run a yard; stop it in the end, and hear of any task that died."""
-    it = Yard(limits or Limits(), pace or Pace(), grace)
+    it = Yard(limits or Limits(), pace or Pace(), grace, downloads)
     working = asyncio.create_task(it.poller.run()) if started else None
     try:
         yield it

@@ -4,6 +4,7 @@ Nothing here waits or knows a disk. Each change is first given to the tables' si
 refuses, nothing has changed.
 """
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
@@ -67,6 +68,7 @@ class Shelf:
         self._orders = cast("LiveTable", self._db.table(ORDERS, cache_size=0))
         self._events = cast("LiveTable", self._db.table(EVENTS, cache_size=0))
         self._claimed: dict[str, dict[int, Order]] = {}
+        self._lapsing: dict[str, list[tuple[float, int]]] = {}
         self._index = Index()
         self._path = path
         self._load(_vetted if vet else _head)
@@ -159,36 +161,47 @@ class Shelf:
 
     def claim(self, remote: str, *, limit: int, now: float, until: float) -> list[Order]:
         """Take orders that are due, the longest due first; lapsed claims are due as well."""
-        claimed = self._claimed.setdefault(remote, {})
-        lapsed = sorted(
-            ((_due(order), doc_id) for doc_id, order in claimed.items() if _due(order) <= now), reverse=True
-        )
         taken: list[Order] = []
-        while len(taken) < limit:
-            entry = self._index.first_due(remote, self._is_due_at)
-            if lapsed and (entry is None or lapsed[-1] < entry):
-                entry = lapsed.pop()
-            elif entry is None or entry[0] > now:
-                break
-            else:
-                self._index.take(remote)
-            order = self._read(entry[1], remote)
-            claimed[entry[1]] = replace(order, due_at=until, version=order.version + 1)
-            taken.append(claimed[entry[1]])
+        while len(taken) < limit and (doc_id := self._take(remote, now)) is not None:
+            order = self._read(doc_id, remote)
+            self._claim(doc_id, replace(order, due_at=until, version=order.version + 1))
+            taken.append(self._claimed[remote][doc_id])
         return taken
 
     def renew(self, order: Order, until: float) -> None:
         """Prolong a claim, if it is still this version's."""
         doc_id = self._index.doc_id(order.key)
-        claimed = self._claimed.get(order.remote, {})
-        if doc_id in claimed and claimed[doc_id].version == order.version:
-            claimed[doc_id] = replace(claimed[doc_id], due_at=until)
+        claimed = self._claimed.get(order.remote, {}).get(doc_id) if doc_id is not None else None
+        if doc_id is not None and claimed is not None and claimed.version == order.version:
+            self._claim(doc_id, replace(claimed, due_at=until))
 
     def next_due(self, remote: str) -> float | None:
         """Tell when the remote's next order is due, or its next claim lapses."""
-        entry = self._index.first_due(remote, self._is_due_at)
-        times = [_due(order) for order in self._claimed.get(remote, {}).values()]
-        return min(times if entry is None else [entry[0], *times], default=None)
+        entries = (self._index.first_due(remote, self._is_due_at), self._first_lapse(remote))
+        return min((entry[0] for entry in entries if entry is not None), default=None)
+
+    def _claim(self, doc_id: int, order: Order) -> None:
+        self._claimed.setdefault(order.remote, {})[doc_id] = order
+        heapq.heappush(self._lapsing.setdefault(order.remote, []), (_due(order), doc_id))
+
+    def _take(self, remote: str, now: float) -> int | None:
+        """Take the longest due from whichever heap it stands in; None if nothing is due."""
+        waiting, lapse = self._index.first_due(remote, self._is_due_at), self._first_lapse(remote)
+        first = min((entry for entry in (waiting, lapse) if entry is not None), default=None)
+        if first is None or first[0] > now:
+            return None
+        if first == lapse:
+            heapq.heappop(self._lapsing[remote])
+        else:
+            self._index.take(remote)
+        return first[1]
+
+    def _first_lapse(self, remote: str) -> tuple[float, int] | None:
+        """Give the claim that lapses first; those that were prolonged or saved since are dropped."""
+        heap, claimed = self._lapsing.get(remote, []), self._claimed.get(remote, {})
+        while heap and (heap[0][1] not in claimed or _due(claimed[heap[0][1]]) != heap[0][0]):
+            heapq.heappop(heap)
+        return heap[0] if heap else None
 
     def _is_due_at(self, doc_id: int, due_at: float) -> bool:
         line = self._orders.lines.get(doc_id)

@@ -1,0 +1,220 @@
+"""One order's step, top to bottom: ask, fetch, decide, save, tell.
+
+Everything that may happen on the way is an outcome, our own mistakes included, so one
+bad order never takes another with it. Who steps when is the lane's business.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import structlog
+
+from poller import order as fate
+from poller.errors import Stale, StoreError
+from poller.event import QUIET, Event, tell
+from poller.order import Order, Policy, State
+from poller.outcome import (
+    Absent,
+    Crowded,
+    Gone,
+    Interrupted,
+    Locked,
+    NothingToFetch,
+    NotReady,
+    Outcome,
+    Published,
+    Refused,
+    Stuck,
+    Trouble,
+    spoken,
+)
+from poller.pace import Pause
+from poller.remote import Answer, Conversation, NeedsConfirming, Ready, Remote
+from poller.shield import complete
+from poller.store import Store
+
+_LAST_CHECK = 5.0
+"""Seconds that a step may take which begins at the deadline or after it."""
+_ROOM = 4
+_LET_IN = NotReady | Ready | NothingToFetch | NeedsConfirming | Refused | Gone | Absent
+"""Answers that only somebody gets who was let in."""
+
+
+class Asker(Protocol):
+    """Carries out conversations; see ``client.Client``."""
+
+    async def ask(self, conversation: Conversation[Answer]) -> Answer | Outcome:
+        """Carry one out; raises nothing but a cancellation."""
+        ...
+
+
+class Fetcher(Protocol):
+    """Fetches files; see ``downloader.Downloader``."""
+
+    async def fetch(self, order: Order, ready: Ready) -> Outcome:
+        """Fetch an order's files; raises nothing but a cancellation."""
+        ...
+
+
+class Step:
+    """One order under way.
+
+    Args:
+        order: as it was claimed.
+        asked: called once, when the question is over.
+
+    Attributes:
+        begun: whether it had its first turn.
+        asking: while it has a question's slot.
+        settling: once it knows what it has come to; saved, the order may be due again at once.
+        task: carries it out.
+    """
+
+    task: asyncio.Task[None]
+
+    def __init__(self, order: Order, asked: Callable[[], None]) -> None:
+        self.order = order
+        self.begun = self.settling = False
+        self.asking = True
+        self._asked = asked
+
+    def asked(self) -> None:
+        """Free the slot that the question had."""
+        if self.asking:
+            self.asking = False
+            self._asked()
+
+
+class Course:
+    """Takes orders of one remote a step further.
+
+    Args:
+        remote: whom to ask.
+        asker: carries out its conversations.
+        fetcher: fetches its files.
+        store: keeps the orders.
+        policy: when to ask again, and when to give up.
+        tell: is told what happened.
+        redact: makes a text from outside fit to be stored and said.
+        now: epoch seconds.
+        downloads: downloads at once; four times as many orders may wait for one.
+
+    Attributes:
+        pause: on while the remote lets nobody of ours in.
+    """
+
+    def __init__(
+        self,
+        *,
+        remote: Remote,
+        asker: Asker,
+        fetcher: Fetcher,
+        store: Store,
+        policy: Policy,
+        tell: Callable[[Order, Event], None],
+        redact: Callable[..., str],
+        now: Callable[[], float],
+        downloads: int,
+    ) -> None:
+        self.remote = remote
+        self.pause = Pause()
+        self._disk = Pause()
+        self._asker, self._fetcher, self._store, self._policy = asker, fetcher, store, policy
+        self._tell, self._redact, self._now = tell, redact, now
+        self._downloads = asyncio.Semaphore(downloads)
+        self._room = _ROOM * downloads
+        self._waiting = 0
+        self._log = structlog.get_logger("poller.step")
+
+    async def take(self, step: Step) -> None:
+        """Take one order one step; raises nothing but a cancellation."""
+        step.begun = True
+        order = step.order
+        try:
+            await self._go(step)
+        except Stale:
+            self._log.debug("overtaken", remote=order.remote, task_id=order.task_id)
+        except Exception:
+            # The claim runs out, and the order is due again.
+            self._log.exception("not_saved", remote=order.remote, task_id=order.task_id, context=order.context)
+
+    async def _go(self, step: Step) -> None:
+        """One order's life, a step at a time."""
+        order = step.order
+        try:
+            async with asyncio.timeout(max(order.deadline - self._now(), _LAST_CHECK)):
+                answer = await self._ask(order)
+                step.asked()
+                order = fate.ready(order, self._now()) if isinstance(answer, Ready) else order
+                outcome = await self._fetch(order, answer)
+        except TimeoutError:
+            outcome = Trouble(reason="cut short by the deadline")
+        except asyncio.CancelledError:
+            with suppress(StoreError):
+                await self.settle(order, Interrupted())
+            raise
+        except Exception as error:
+            self._log.exception("step_failed", remote=order.remote, task_id=order.task_id, context=order.context)
+            outcome = Trouble(reason=f"an error of our own: {type(error).__name__}: {error}")
+        step.settling = True
+        await self.settle(order, outcome)
+
+    async def settle(self, order: Order, outcome: Outcome) -> None:
+        """Decide, save, tell; once it is decided, a cancellation comes too late.
+
+        Raises:
+            StoreError: it could not be saved, and was not told.
+        """
+        outcome = spoken(outcome, self._redact)
+        now = self._now()
+        self._mind(outcome, now)
+        after = fate.decide(order, outcome, now, self._policy)
+        event = tell(outcome, after, now)
+        quiet = event.event in QUIET
+        await complete(self._store.save(after, None if quiet else event, durable=after.state is not State.PENDING))
+        self._tell(after, event)
+
+    async def _ask(self, order: Order) -> Answer | Outcome:
+        answer = await self._asker.ask(self.remote.check(order))
+        if isinstance(answer, NeedsConfirming):
+            answer = await self._asker.ask(self.remote.confirm(order))
+        if isinstance(answer, _LET_IN):
+            self.pause.end()
+        return answer
+
+    async def _fetch(self, order: Order, answer: Answer | Outcome) -> Outcome:
+        if isinstance(answer, NeedsConfirming):
+            return Trouble(reason="the remote wants a confirmation of the confirmation")
+        if not isinstance(answer, Ready):
+            return answer
+        if self._disk.on and not self._tries_disk(self._now()):
+            return Stuck(reason=self._disk.reason)
+        if self._downloads.locked() and self._waiting >= self._room:
+            return Crowded()
+        self._waiting += 1
+        try:
+            await self._downloads.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            return await self._fetcher.fetch(order, answer)
+        finally:
+            self._downloads.release()
+
+    def _tries_disk(self, now: float) -> bool:
+        """Let one download see whether there is room again; the others wait for what it finds."""
+        if now < self._disk.until:
+            return False
+        self._disk.begin(self._disk.reason, now)
+        return True
+
+    def _mind(self, outcome: Outcome, now: float) -> None:
+        """Leave a remote alone that lets nobody in, and a disk that takes nothing."""
+        if isinstance(outcome, Locked):
+            self.pause.begin(outcome.reason, now)
+        elif isinstance(outcome, Stuck):
+            self._disk.begin(outcome.reason, now)
+        elif isinstance(outcome, Published):
+            self._disk.end()
