@@ -4,8 +4,8 @@ Questions and downloads have slots of their own, so that a slow file never delay
 question. An order that is ready while every download slot is taken waits in a small
 room, link in hand; when that is full too, it is put back and asked about again.
 
-A remote that lets nobody in (its credentials, its certificate) is paused as a whole: its
-orders spend nothing. After a while one of them is let through to see whether it is over,
+A remote that lets nobody in (its credentials, its certificate), or is down for everybody,
+is paused as a whole: its orders spend nothing. After a while one of them is let through to see whether it is over,
 another one each time. Deadlines are kept meanwhile.
 """
 
@@ -21,6 +21,7 @@ import structlog
 from poller.errors import StoreError
 from poller.order import Key, Order
 from poller.outcome import Locked
+from poller.pace import Pause
 from poller.step import Course, Step
 from poller.store import Store
 
@@ -55,7 +56,6 @@ class Lane:
 
     def __init__(self, *, course: Course, store: Store, now: Callable[[], float], limits: Limits) -> None:
         self.name = course.remote.name
-        self.pause = course.pause
         self._course, self._store, self._now, self._limits = course, store, now, limits
         self._asking = 0
         self._steps: dict[Key, Step] = {}
@@ -66,6 +66,12 @@ class Lane:
         self._woken = asyncio.Event()
         self._stopping = False
         self._log = structlog.get_logger("poller.lane")
+
+    @property
+    def pause(self) -> Pause | None:
+        """Why nobody is asked at present, or only one at a time; None if all is well."""
+        pauses = [pause for pause in (self._course.door, self._course.breaker.pause) if pause.on]
+        return max(pauses, key=lambda pause: pause.until, default=None)
 
     @property
     def steps(self) -> list[asyncio.Task[None]]:
@@ -116,8 +122,8 @@ class Lane:
     async def _begin(self, group: asyncio.TaskGroup) -> None:
         """Claim as many orders as there are free slots, and begin their steps."""
         now = self._now()
-        if self.pause.on and now < self.pause.until:
-            await self._park(now)
+        if (pause := self.pause) is not None and now < pause.until:
+            await self._park(pause, now)
             return
         free = self._free()
         if not free:
@@ -152,26 +158,27 @@ class Lane:
         """Tell whether a step of this order has still to settle: a store that was reopened knows no claims."""
         return key in self._steps and not self._steps[key].settling
 
-    async def _park(self, now: float) -> None:
+    async def _park(self, pause: Pause, now: float) -> None:
         """Claim what is due until the pause is over, or until its own deadline: that is kept all the same."""
-        limit, until = self._limits.checks, self.pause.until
+        limit, until = self._limits.checks, pause.until
         for order in await self._store.claim(self.name, limit=limit, now=now, until=until):
             if self._withheld[order.key] or self._asks(order.key):
                 self._put_back[order.key] = order
             elif order.deadline <= now:
-                await self._course.settle(order, Locked(reason=self.pause.reason))
+                await self._course.settle(order, Locked(reason=pause.reason))
             elif order.deadline < until or order.key == self._probed:
                 await self._store.renew([order], until=min(order.deadline, until + _BACK))
 
     def _free(self) -> int:
-        if not self.pause.on:
+        if self.pause is None:
             return self._limits.checks - self._asking
         return 0 if self._asking else 1
 
     async def _next_due(self) -> float | None:
         """Tell when to look again; None if only a wake can bring anything new."""
-        paused = self.pause.on and self._now() < self.pause.until
-        return await self._store.next_due(self.name) if paused or self._free() else None
+        pause = self.pause
+        parking = pause is not None and self._now() < pause.until
+        return await self._store.next_due(self.name) if parking or self._free() else None
 
     async def _rest(self, due: float | None) -> None:
         nap = self._limits.lease / 3 if self._steps else _NAP

@@ -131,7 +131,7 @@ class TooLarge(Setback, frozen=True, kw_only=True):
 
 
 class Locked(Setback, frozen=True, kw_only=True):
-    """The remote lets nobody of ours in (credentials, certificate): it, not the order, is at fault."""
+    """The remote lets nobody of ours in (credentials, certificate), or is down: it, not the order, is at fault."""
 
 
 class Stuck(Setback, frozen=True, kw_only=True):

@@ -58,8 +58,9 @@ class Poller:
 
     @property
     def paused(self) -> Mapping[str, str]:
-        """The remotes that let nobody in, and what they said."""
-        return {name: lane.pause.reason for name, lane in self._lanes.items() if lane.pause.on}
+        """The remotes that let nobody in or are down, and what they said."""
+        pauses = {name: lane.pause for name, lane in self._lanes.items()}
+        return {name: pause.reason for name, pause in pauses.items() if pause is not None}
 
     @property
     def under_way(self) -> int:

@@ -30,7 +30,7 @@ from poller.outcome import (
     Trouble,
     spoken,
 )
-from poller.pace import Pause
+from poller.pace import Breaker, Pause
 from poller.remote import Answer, Conversation, NeedsConfirming, Ready, Remote
 from poller.shield import complete
 from poller.store import Store
@@ -102,7 +102,8 @@ class Course:
         downloads: downloads at once; four times as many orders may wait for one.
 
     Attributes:
-        pause: on while the remote lets nobody of ours in.
+        door: on while the remote lets nobody of ours in.
+        breaker: open while it is down.
     """
 
     def __init__(
@@ -119,7 +120,8 @@ class Course:
         downloads: int,
     ) -> None:
         self.remote = remote
-        self.pause = Pause()
+        self.door = Pause()
+        self.breaker = Breaker()
         self._disk = Pause()
         self._asker, self._fetcher, self._store, self._policy = asker, fetcher, store, policy
         self._tell, self._redact, self._now = tell, redact, now
@@ -180,8 +182,16 @@ class Course:
         answer = await self._asker.ask(self.remote.check(order))
         if isinstance(answer, NeedsConfirming):
             answer = await self._asker.ask(self.remote.confirm(order))
+        return self._weighed(order, answer)
+
+    def _weighed(self, order: Order, answer: Answer | Outcome) -> Answer | Outcome:
+        """Tell what is the order's trouble from what is the remote's, for everybody."""
         if isinstance(answer, _LET_IN):
-            self.pause.end()
+            self.door.end()
+            self.breaker.succeed()
+        elif isinstance(answer, Trouble) and (answer.status is None or answer.status >= 500):  # noqa: PLR2004 - RFC 9110
+            if self.breaker.fail(order.key, self._redact(answer.reason), self._now()):
+                return Locked(reason=answer.reason, status=answer.status, address=answer.address)
         return answer
 
     async def _fetch(self, order: Order, answer: Answer | Outcome) -> Outcome:
@@ -212,8 +222,8 @@ class Course:
 
     def _mind(self, outcome: Outcome, now: float) -> None:
         """Leave a remote alone that lets nobody in, and a disk that takes nothing."""
-        if isinstance(outcome, Locked):
-            self.pause.begin(outcome.reason, now)
+        if isinstance(outcome, Locked) and not self.breaker.pause.on:
+            self.door.begin(outcome.reason, now)
         elif isinstance(outcome, Stuck):
             self._disk.begin(outcome.reason, now)
         elif isinstance(outcome, Published):

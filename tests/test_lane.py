@@ -806,3 +806,56 @@ def test_what_was_saved_is_told_though_the_step_was_cancelled_meanwhile() -> Non
             assert it.words("one") == ["added", "failed"]
 
     clock.run(day())
+
+
+def test_an_outage_fails_no_order() -> None:
+    """A remote that is down for a day is probed now and then; nobody spends an attempt; then all goes on at once."""
+
+    async def day() -> None:
+        async with yard() as it:
+            names = [f"task-{number:03}" for number in range(200)]
+            down = Trouble(reason="cannot connect: Connection refused")
+            it.remote.scripts = {name: [down] for name in names}
+            await it.add(*names, patience=7 * 86400.0)
+            await clock.passes(86400.0)
+            asked = len(it.asker.asked)
+            assert asked < 64 + 86400 / 60 + 20
+            assert it.poller.paused == {"fake": down.reason}
+
+            it.remote.scripts.clear()
+            began = clock.now()
+            orders = await it.rest(*names)
+            assert {order.state for order in orders} == {State.DONE}
+            assert clock.now() - began < 120.0
+
+    clock.run(day())
+
+
+def test_failing_tasks_with_good_neighbours_open_no_breaker() -> None:
+    """What fails alone spends its own attempts."""
+
+    async def day() -> None:
+        async with yard(pace=Pace(attempts=4)) as it:
+            for number in range(4):
+                it.remote.scripts[f"bad-{number}"] = [Trouble(reason="502", status=502)]
+                it.remote.scripts[f"good-{number}"] = [NotReady()]
+            await it.add(*it.remote.scripts)
+            orders = await it.rest(*(f"bad-{number}" for number in range(4)))
+
+            assert {(order.cause, order.attempts) for order in orders} == {(Cause.ATTEMPTS, 4)}
+
+    clock.run(day())
+
+
+def test_a_link_that_finds_the_door_locked_is_not_tried_in_a_rush() -> None:
+    """The check is answered and the file is not: once every half minute is often enough."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.fetcher.outcomes["one"] = Locked(reason="the token endpoint answered 401")
+            await it.add("one")
+            await clock.passes(600.0)
+
+            assert 10 < it.fetcher.begun["one"] < 30
+
+    clock.run(day())

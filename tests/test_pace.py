@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from poller import pace as module
 from poller.order import Key, Order, State
-from poller.pace import Pace, Pause, jitter
+from poller.pace import Breaker, Pace, Pause, jitter
 from tests.strategies import NOW, keys, moments, orders, paces, waits, wishes
 
 ORDER = Order(
@@ -204,3 +204,24 @@ def test_a_pause_doubles_and_ends() -> None:
     assert (pause.on, pause.reason, pause.until) == (False, "", 0.0)
     pause.begin("401", now)
     assert pause.until == now + 30.0
+
+
+def test_a_breaker_opens_on_an_outage_and_not_on_bad_orders() -> None:
+    """Five troubles in a row over three orders open it; an answer between starts the count again."""
+    one, two, three = (Key("r", name) for name in "abc")
+    alone, between, breaker = Breaker(), Breaker(), Breaker()
+    assert not any(alone.fail(key, "reset", 0.0) for key in [one, two] * 20)
+    for _ in range(5):
+        assert not any(between.fail(key, "reset", 0.0) for key in (one, two, three, one))
+        between.succeed()
+
+    opened = [breaker.fail(key, "reset", 10.0) for key in (one, two, one, two, three, one)]
+    assert opened == [False] * 4 + [True] * 2
+    lengths, now = [], breaker.pause.until
+    for _ in range(8):
+        breaker.fail(one, "reset", now)
+        lengths.append(breaker.pause.until - now)
+        now = breaker.pause.until
+    assert lengths == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    breaker.succeed()
+    assert not breaker.pause.on
