@@ -139,8 +139,10 @@ class Downloader(Generic[P]):
         if body.status != 200:  # noqa: PLR2004 - no range was asked for, so nothing else is a whole file
             raise Aborted(self._refusal(body))
         encoding = body.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in {"", "identity"}:
-            raise Aborted(_wrong(body, f"the file came encoded as {encoding}, which nobody asked for"))
+        transfer = body.headers.get("transfer-encoding", "chunked").strip().lower()
+        if encoding not in {"", "identity"} or transfer != "chunked":
+            how = transfer if transfer != "chunked" else encoding
+            raise Aborted(_wrong(body, f"the file came encoded as {how}, which nobody asked for"))
         if (body.length or 0) > self._max_bytes:
             raise Aborted(self._too_large(body))
 

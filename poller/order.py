@@ -230,7 +230,7 @@ def _wait(order: Order, answer: NotReady, now: float, policy: Policy) -> Order:
 
 def _suffer(order: Order, trouble: Trouble, now: float, policy: Policy) -> Order:
     hurt = replace(_asked(order), attempts=order.attempts + 1)
-    if hurt.attempts >= policy.attempts:
+    if hurt.attempts >= policy.attempts and now < order.deadline:
         return _fail(hurt, trouble.cause, trouble.reason)
     due_at = policy.next_try(hurt, now, trouble.retry_after)
     return replace(hurt, due_at=due_at, reason=trouble.reason)

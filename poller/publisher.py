@@ -125,6 +125,7 @@ class Publisher:
         self._pattern = pattern
         self._executor = executor
         self._now = now
+        self._path = folder
         self._folder, self._partials = _open(folder)
         self._publish = aiofiles.os.wrap(self._publish_now)
         self._create = aiofiles.os.wrap(self._create_now)
@@ -173,7 +174,18 @@ class Publisher:
 
     # --- in a thread
 
+    def _demand_there(self) -> None:
+        """Make sure that the folder we hold is still the one that the shop looks into."""
+        try:
+            there = self._path.stat()
+        except OSError:
+            there = None
+        held = os.fstat(self._folder)
+        if there is None or (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
+            raise OSError(errno.ESTALE, "the orders folder was moved or replaced; restart poller", str(self._path))
+
     def _create_now(self, name: str) -> HashedFile:
+        self._demand_there()
         raw = self._begun[name] = HashedFile(name, folder=self._partials)
         fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return raw
@@ -189,6 +201,7 @@ class Publisher:
 
     def _publish_now(self, partial: Partial, wanted: str) -> str:
         os.fsync(partial.raw.fileno())
+        self._demand_there()
         above, slash, last = wanted.rpartition("/")
         with _descended(self._folder, above) as folder:
             name = self._link(partial, folder, last)

@@ -7,14 +7,14 @@ bad order never takes another with it. Who steps when is the lane's business.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import structlog
 
 from poller import order as fate
 from poller.errors import Stale, StoreError
 from poller.event import QUIET, Event, tell
-from poller.order import Order, Policy, State
+from poller.order import Key, Order, Policy, State
 from poller.outcome import (
     Absent,
     Crowded,
@@ -87,6 +87,11 @@ class Step:
             self._asked()
 
 
+def _is_outage(answer: Answer | Outcome) -> TypeGuard[Trouble]:
+    """Tell trouble that the whole remote may be in: it cannot be reached, or says 5xx."""
+    return isinstance(answer, Trouble) and (answer.status is None or answer.status >= 500)  # noqa: PLR2004 - RFC 9110
+
+
 class Course:
     """Takes orders of one remote a step further.
 
@@ -123,6 +128,8 @@ class Course:
         self.door = Pause()
         self.breaker = Breaker()
         self._disk = Pause()
+        self._suspects: dict[Key, bool] = {}
+        """Who found the door locked, and whether somebody else was let in since."""
         self._asker, self._fetcher, self._store, self._policy = asker, fetcher, store, policy
         self._tell, self._redact, self._now = tell, redact, now
         self._downloads = asyncio.Semaphore(downloads)
@@ -146,7 +153,8 @@ class Course:
         """One order's life, a step at a time."""
         order = step.order
         try:
-            async with asyncio.timeout(max(order.deadline - self._now(), _LAST_CHECK)):
+            left = order.deadline - self._now()
+            async with asyncio.timeout(left if left > 0 else _LAST_CHECK):
                 answer = await self._ask(order)
                 step.asked()
                 order = fate.ready(order, self._now()) if isinstance(answer, Ready) else order
@@ -187,12 +195,18 @@ class Course:
     def _weighed(self, order: Order, answer: Answer | Outcome) -> Answer | Outcome:
         """Tell what is the order's trouble from what is the remote's, for everybody."""
         if isinstance(answer, _LET_IN):
-            self.door.end()
-            self.breaker.succeed()
-        elif isinstance(answer, Trouble) and (answer.status is None or answer.status >= 500):  # noqa: PLR2004 - RFC 9110
-            if self.breaker.fail(order.key, self._redact(answer.reason), self._now()):
-                return Locked(reason=answer.reason, status=answer.status, address=answer.address)
+            self._let_in(order)
+        elif isinstance(answer, Locked) and self._suspects.setdefault(order.key, False):
+            return Trouble(reason=answer.reason, status=answer.status, address=answer.address)
+        elif _is_outage(answer) and self.breaker.fail(order.key, self._redact(answer.reason), self._now()):
+            return Locked(reason=answer.reason, status=answer.status, address=answer.address)
         return answer
+
+    def _let_in(self, order: Order) -> None:
+        """Open for everybody; whoever finds the door locked once more has only himself to blame."""
+        self.door.end()
+        self.breaker.succeed()
+        self._suspects = dict.fromkeys(self._suspects.keys() - {order.key}, True)
 
     async def _fetch(self, order: Order, answer: Answer | Outcome) -> Outcome:
         if isinstance(answer, NeedsConfirming):

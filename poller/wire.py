@@ -55,7 +55,7 @@ class Body:
         self._patience = patience
         self.status = response.status
         self.url = str(response.url)
-        self.headers: Mapping[str, str] = {name.lower(): response.headers[name] for name in response.headers}
+        self.headers: Mapping[str, str] = _headers(response)
         self.length = response.content_length
         self.framed = self.length is not None or "chunked" in self.headers.get("transfer-encoding", "").lower()
 
@@ -236,6 +236,14 @@ class Wire:
         if not roam and here != there:
             raise Aborted(Unsafe(reason=f"a redirect leads from {here} to {there}", address=bare(target)))
         return target
+
+
+def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    """Give the first of each header; of those that say how a body is encoded, all (RFC 9110, 5.3)."""
+    headers = {name.lower(): response.headers[name] for name in response.headers}
+    for name in headers.keys() & {"content-encoding", "transfer-encoding"}:
+        headers[name] = ", ".join(response.headers.getall(name))
+    return headers
 
 
 def _session(connections: int, idle_timeout: float, **dialling: Any) -> aiohttp.ClientSession:

@@ -668,3 +668,24 @@ async def test_many_downloads_at_once_do_not_mix(tmp_path: Path) -> None:
         seen = await asyncio.gather(*(there.fetch(path, task=order(f"T{path[1:]}")) for path in bodies))
         assert all(isinstance(outcome, Published) for outcome in seen)
         assert there.files == {f"T{path[1:]}.png": body for path, body in bodies.items()}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Content-Encoding", "identity"), ("Content-Encoding", "gzip")],
+        [("Transfer-Encoding", "gzip, chunked")],
+    ],
+)
+async def test_an_encoding_in_a_second_line_is_seen(tmp_path: Path, headers: list[tuple[str, str]]) -> None:
+    """What would be published encoded is no file that anybody can open."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in [*headers, ("Content-Type", "image/png")])
+    chunked = headers[0][0] == "Transfer-Encoding"
+    body = b"4\r\nfile\r\n0\r\n\r\n" if chunked else b"file"
+    length = "" if chunked else "Content-Length: 4\r\n"
+    async with yard(tmp_path) as there:
+        there.server.on("/file", say(f"HTTP/1.1 200 OK\r\n{length}{lines}\r\n".encode() + body))
+        seen = await there.fetch()
+        assert isinstance(seen, Trouble)
+        assert seen.cause is Cause.WRONG_CONTENT
+        assert there.files == {}

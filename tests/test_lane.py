@@ -859,3 +859,25 @@ def test_a_link_that_finds_the_door_locked_is_not_tried_in_a_rush() -> None:
             assert 10 < it.fetcher.begun["one"] < 30
 
     clock.run(day())
+
+
+def test_an_order_that_alone_finds_the_door_locked_has_only_itself_to_blame() -> None:
+    """Others are let in with the same token, so its refusals are trouble of its own, and it fails of them."""
+
+    async def day() -> None:
+        async with yard(pace=Pace(attempts=3)) as it:
+            it.remote.scripts["poison"] = [Locked(reason="401", status=401)]
+            for number in range(6):
+                it.remote.scripts[f"good-{number}"] = [*[NotReady()] * 4, READY]
+            await it.add("poison")
+            await it.until(lambda order: order.reason is not None, "poison")
+            await it.add(*(f"good-{number}" for number in range(6)))
+            began = clock.now()
+            orders = await it.rest(*(f"good-{number}" for number in range(6)))
+            (poison,) = await it.rest("poison")
+
+            assert {order.state for order in orders} == {State.DONE}
+            assert clock.now() - began < 60.0
+            assert (poison.cause, poison.attempts) == (Cause.ATTEMPTS, 3)
+
+    clock.run(day())

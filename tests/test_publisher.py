@@ -473,3 +473,17 @@ async def test_a_cancellation_waits_for_the_thread(tmp_path: Path, stage: str) -
         assert handles() == before
         assert files(tmp_path / "orders") == {"warm.pdf"}
         assert sizes == ([] if stage == "begin" else [len(DATA)])
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_folder_that_was_moved_away_gets_no_file(
+    tmp_path: Path, executor: ThreadPoolExecutor, replaced: bool
+) -> None:
+    """A file in a folder that nobody looks into would be done for the order and lost for the shop."""
+    with folder(tmp_path / "orders", executor) as publisher:
+        (tmp_path / "orders").rename(tmp_path / "elsewhere")
+        if replaced:
+            (tmp_path / "orders").mkdir()
+        with pytest.raises(OSError, match="moved or replaced"):
+            await put(publisher)
+    assert files(tmp_path / "elsewhere") == set()

@@ -528,3 +528,15 @@ def test_readme_table():
     assert all(row.count("|") == 4 for row in rows)
     assert "| `POLLER_PORT` | `8080` |" in manual.table()
     assert len(rows) == len(TABLE) + 5
+
+
+def test_addresses_and_misspelt_names_are_told_beside_what_is_missing() -> None:
+    """One start is enough to see everything that is wrong."""
+    environ = {"GRAFX_BASE_URL": "ftp://x", "GRAFX_TOKEN_URL": "zzz", "POLLER_INTERVALL_MAX": "5s"}
+    with pytest.raises(ConfigurationError) as raised:
+        settings.load(environ)
+    told = "\n".join(f"{name}: {why}" for name, why in raised.value.problems)
+
+    for name in ("GRAFX_ENVIRONMENT", "GRAFX_CLIENT_SECRET", "GRAFX_BASE_URL", "GRAFX_TOKEN_URL"):
+        assert f"{name}: " in told
+    assert "did you mean POLLER_INTERVAL_MAX" in told

@@ -205,13 +205,28 @@ def bind(page: Page, values: Mapping[str, str]) -> DeclaredRemote:
 
 def _complete(page: Page, values: Mapping[str, str]) -> dict[str, str]:
     """Add defaults to *values*; a default may name other settings."""
-    missing = [name for name, variable in page.settings.items() if variable.required and not values.get(name)]
-    if missing:
-        problems = tuple((name, f"is required. {page.settings[name].why}".strip()) for name in missing)
-        raise ConfigurationError(f"{page.name} is not configured", problems=problems)
+    problems = [
+        (name, f"is required. {variable.why}".strip())
+        for name, variable in page.settings.items()
+        if variable.required and not values.get(name)
+    ]
+    problems += [(name, why) for name, value in values.items() if (why := _no_address(name, value))]
+    if problems:
+        raise ConfigurationError(f"{page.name} is not configured", problems=tuple(problems))
     given = {name: value for name, value in values.items() if value}
     defaults = {name: variable.default or "" for name, variable in page.settings.items() if name not in given}
     return given | {name: _filled(default, given) for name, default in defaults.items()}
+
+
+def _no_address(name: str, value: str) -> str:
+    """Say what is wrong with a setting that is an address by its name; nothing if all is well."""
+    if not value or not name.endswith("_URL"):
+        return ""
+    try:
+        Origin.of(value)
+    except ValueError as error:
+        return f"{bare(value)!r} is no address: {error}"
+    return ""
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

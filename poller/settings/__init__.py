@@ -85,7 +85,8 @@ class Examination(msgspec.Struct, frozen=True, kw_only=True):
             ConfigurationError: there are problems; lists them all.
         """
         if self.settings is None:
-            raise _unusable(self.problems)
+            # A misspelt name may well be the reason why another is missing.
+            raise _unusable((*self.problems, *(("note", warning) for warning in self.warnings)))
         return self.settings
 
 
@@ -160,6 +161,7 @@ def _settings(reading: Reading, remotes: tuple[Remote, ...], warnings: tuple[str
 
 
 def _unusable(problems: tuple[Problem, ...]) -> ConfigurationError:
-    count = "a setting" if len(problems) == 1 else f"{len(problems)} settings"
+    wrong = len([name for name, _ in problems if name != "note"])
+    count = "a setting" if wrong == 1 else f"{wrong} settings"
     hint = "set them in the environment or in .env; `poller config` shows what counts at present"
     return ConfigurationError(f"{count} cannot be used", problems=problems, hint=hint)

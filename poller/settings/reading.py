@@ -51,6 +51,7 @@ class Reading:
     def __init__(self, sources: Sources) -> None:
         self.values: dict[str, Any] = {}
         self.provenance: dict[str, Provenance] = {}
+        self._sought: set[str] = set()
         self.secrets: list[str] = []
         self._sources = sources
         self._problems = list(sources.env_file.problems)
@@ -64,6 +65,7 @@ class Reading:
     def take(self, settings: Iterable[Setting]) -> None:
         """Read *settings* into ``values``."""
         for setting in settings:
+            self._sought.add(setting.name)
             try:
                 found = self._found(setting.name) or Found(setting.default, DEFAULT)
                 self._record(setting.name, found, secret=setting.secret)
@@ -118,6 +120,7 @@ class Reading:
     def _bound(self, page: Page) -> Iterator[Remote]:
         self._prefixes.add(page.name.upper().replace("-", "_") + "_")
         found = dict(self._given(page))
+        self._sought.update(page.settings)
         for name, variable in page.settings.items():
             default = Found(_filled(variable.default or "", found), MISSING if variable.required else DEFAULT)
             self._record(name, found.get(name, default), secret=variable.secret)
@@ -141,7 +144,7 @@ class Reading:
         """Tell whether a name looks like a setting and is none."""
         if not name.startswith(tuple(self._prefixes)) or _KUBERNETES.fullmatch(name):
             return False
-        return name != ENV_FILE and name.removesuffix(FILE) not in self.provenance
+        return name != ENV_FILE and name.removesuffix(FILE) not in self._sought | self.provenance.keys()
 
 
 def _plain(text: str) -> str:
