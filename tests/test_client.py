@@ -260,14 +260,14 @@ async def test_a_link_at_home_gets_the_bearer_and_another_origin_does_not() -> N
         assert SECRET.encode() not in b"".join(seen.body for seen in other.seen)
 
 
-async def test_a_link_is_opened_byte_for_byte_with_the_headers_given() -> None:
+async def test_a_link_is_opened_byte_for_byte() -> None:
     """A signature covers every byte."""
     async with hostile() as server, talking(server) as (client, _):
         server.on("*", answer(200, b"file"))
         target = "/a%2Fb%7e~/ü?X-Sig=%2F%7E+%20"
-        async with client.open(Link(url=server.base + target, auth=False), headers={"X-A": "1"}) as body:
+        async with client.open(Link(url=server.base + target, auth=False)) as body:
             assert body.status == 200
-        assert (server.seen[0].target, server.seen[0].header("x-a")) == (target.encode(), "1")
+        assert server.seen[0].target == target.encode()
 
 
 async def test_a_link_may_roam_and_leaves_the_bearer_at_home() -> None:

@@ -324,7 +324,7 @@ def test_a_report_elsewhere_gets_no_credentials_and_a_relative_one_does() -> Non
 
 def test_a_report_is_kept_up_to_a_length() -> None:
     """A history is no place for megabytes, nor for bytes that are no text."""
-    _, seen = check(reply(500, problem(f"Error report: {REPORT_AT}")), reply(200, b"\xff" + b"x" * 10_000))
+    _, seen = check(reply(500, problem(f"Error report: {REPORT_AT}")), reply(200, b"\xff" + b"x" * 100_000))
     assert len(seen.report) == REPORT_CHARACTERS
     assert seen.report.startswith("\ufffdxx")
 

@@ -9,7 +9,7 @@ from poller import order as fate
 from poller.errors import Conflict, NotFound, StoreUnavailable
 from poller.lane import Limits
 from poller.order import Key, Order, State
-from poller.outcome import Cause, LinkExpired, Locked, NotReady, Refused, Stuck, Trouble, Unsafe
+from poller.outcome import REPORT_CHARACTERS, Cause, LinkExpired, Locked, NotReady, Refused, Stuck, Trouble, Unsafe
 from poller.pace import Pace
 from poller.remote import NeedsConfirming
 from tests import clock
@@ -634,7 +634,6 @@ def test_a_step_that_never_had_a_turn_is_taken_off_the_books() -> None:
             async def interrupted(*arguments, **named):
                 orders = await claim(*arguments, **named)
                 for order in orders:
-                    asyncio.get_running_loop().call_soon(it.lane._steps.__len__)
                     asyncio.get_running_loop().call_soon(_cancel, order.key)
                 return orders
 
@@ -879,5 +878,23 @@ def test_an_order_that_alone_finds_the_door_locked_has_only_itself_to_blame() ->
             assert {order.state for order in orders} == {State.DONE}
             assert clock.now() - began < 60.0
             assert (poison.cause, poison.attempts) == (Cause.ATTEMPTS, 3)
+
+    clock.run(day())
+
+
+def test_a_report_is_masked_before_it_is_cut() -> None:
+    """A secret that lies across the cut is kept in no half."""
+
+    async def day() -> None:
+        async with yard() as it:
+            report = "x" * (REPORT_CHARACTERS - 3) + "canary" + "x" * 100
+            it.remote.scripts["one"] = [Refused(reason="no", report=report)]
+            await it.add("one")
+            (order,) = await it.rest("one")
+            kept = (await it.store.history(order.key)).events[-1].report
+
+            assert kept is not None
+            assert len(kept) == REPORT_CHARACTERS
+            assert "can" not in kept
 
     clock.run(day())

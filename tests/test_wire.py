@@ -321,8 +321,12 @@ async def test_our_own_slowness_is_not_held_against_the_remote() -> None:
     async with hostile() as server, wired(grafx(server.base), clock=lambda: time[0], floor_rate=1e6) as wire:
         server.on("/x", answer(200, b"x" * (8 * BLOCK)))
         async with wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
-            async for _ in body.blocks():
+            came = 0
+            async for block in body.blocks():
+                came += len(block)
                 time[0] += 3600.0
+        assert came == 8 * BLOCK
+        assert time[0] > 3600.0
 
 
 # --- redirects

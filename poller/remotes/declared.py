@@ -32,8 +32,8 @@ from poller.remotes.page import NAMED, Page, Report, Step
 
 _DOTS = frozenset({".", ".."})
 _BAD: dict[str, type[Refused | Gone | Absent]] = {"failed": Refused, "gone": Gone, "absent": Absent}
-REPORT_CHARACTERS = 4000
-"""An error report is kept in an order's history, which is no place for megabytes."""
+REPORT_CHARACTERS = 2**16
+"""No report needs more. It is cut to what is kept once its secrets are masked: half a secret looks like none."""
 
 
 class DeclaredRemote:
