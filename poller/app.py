@@ -5,7 +5,6 @@ collaborators that it uses.
 """
 
 import asyncio
-import gc
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -70,7 +69,6 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
     async with AsyncExitStack() as stack:
         store = await TinyStore.open(Path(settings.store), now=time.time, report=_reported)
         stack.push_async_callback(store.close)
-        _spare_collector()
         files = stack.enter_context(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
         folder = Publisher(folder=settings.orders_dir, pattern=settings.filename, executor=files, now=time.time)
         stack.callback(folder.close)
@@ -91,12 +89,6 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
         finally:
             poller.stop()
             await working
-
-
-def _spare_collector() -> None:
-    """Keep what was loaded out of every later collection: with a million orders a full one takes 0.4 s."""
-    gc.collect()
-    gc.freeze()
 
 
 def _reported(text: str) -> None:

@@ -18,7 +18,9 @@ from poller.event import Event
 from poller.order import Key, Order, State
 from poller.outcome import Cause
 from poller.store import SORTS, Query, Store
+from poller.stores.files import Files
 from poller.stores.memory import MemoryStore
+from poller.stores.snapshot import Snapshot
 from poller.stores.tinydb import TinyStore
 from poller.stores.verify import verify
 from tests.stores import ScriptedFiles, a_file, an_order
@@ -666,20 +668,69 @@ async def test_ids_of_orders_are_numbers(tmp_path):
     """A table of orders under words is not one of ours."""
     path = tmp_path / "orders.json"
     path.write_text(json.dumps({"orders": {"seven": GOOD}}))
-    with pytest.raises(StoreDamaged, match=r"document seven of table 'orders' .*not a number"):
+    with pytest.raises(StoreDamaged, match=r"document seven of table 'orders' .*its id is no number"):
         await open_tiny(tmp_path)
 
 
-async def test_a_file_of_others_is_vetted_until_it_is_ours(tmp_path):
-    """A process that ended before it folded leaves a file that others may still have changed."""
+async def test_a_file_of_others_becomes_ours_when_it_was_found_good(tmp_path):
+    """Theirs stays as the previous snapshot; a file that is refused stays as it was, and alone."""
     path = tmp_path / "orders.json"
-    path.write_text(json.dumps({"orders": {"1": GOOD}}))
-    store = await open_tiny(tmp_path)
-    await store.add([an_order("t2")])
-    store._ledger._lock.release()
-    path.write_text(json.dumps({"orders": {"1": GOOD | {"deadline": "soon"}}}))
+    bad = json.dumps({"orders": {"1": GOOD | {"deadline": "soon"}}})
+    path.write_text(bad)
     with pytest.raises(StoreDamaged, match="document 1 of table 'orders'"):
         await open_tiny(tmp_path)
+    assert path.read_text() == bad
+    assert {each.name for each in tmp_path.iterdir()} == {"orders.json", "orders.json.lock"}
+    theirs = json.dumps({"orders": {"1": GOOD}})
+    path.write_text(theirs)
+    store = await open_tiny(tmp_path)
+    assert (tmp_path / "orders.json.previous").read_text() == theirs
+    assert not Snapshot(path, files=Files()).foreign
+    await store.close()
+
+
+async def test_a_journal_beside_a_file_of_others_is_refused(tmp_path):
+    """Whose snapshot was replaced by somebody else's file is told so."""
+    path = tmp_path / "orders.json"
+    store = await open_tiny(tmp_path)
+    await store.add([an_order("t2")])
+    store._ledger.abandon()
+    path.write_text(json.dumps({"orders": {"1": GOOD}}))
+    with pytest.raises(StoreDamaged, match="a TinyDB file that no journal of poller continues"):
+        await open_tiny(tmp_path)
+
+
+async def test_a_snapshot_that_was_in_use_is_refused_without_its_journal(tmp_path):
+    """A copy of it alone, or a journal that was removed, is not all that was kept."""
+    path = tmp_path / "orders.json"
+    store = await open_tiny(tmp_path)
+    await store.add([an_order("t2")])
+    copied = path.read_bytes()
+    store._ledger.abandon()
+    journal = (tmp_path / "orders.json.journal").read_bytes()
+    (tmp_path / "orders.json.journal").unlink()
+    with pytest.raises(StoreDamaged, match=r"was in use.*the journal that continues it is missing"):
+        await open_tiny(tmp_path)
+    (tmp_path / "orders.json.journal").write_bytes(journal)
+    store = await open_tiny(tmp_path)
+    assert len((await store.search(Query())).orders) == 1
+    await store.close()
+    path.write_bytes(copied)
+    with pytest.raises(StoreDamaged, match="was in use"):
+        await open_tiny(tmp_path)
+
+
+async def test_a_commit_is_not_acknowledged_once_the_lock_is_gone(tmp_path):
+    """Whoever removes the lock file lets others in; so nothing counts as kept until the lock is ours again."""
+    store = await open_tiny(tmp_path)
+    await store.add([an_order("t1")])
+    (tmp_path / "orders.json.lock").unlink()
+    with pytest.raises(StoreUnavailable, match=r"orders\.json\.lock was removed or replaced"):
+        await store.add([an_order("t2")])
+    await store.reopen()
+    assert await store.get(Key("grafx", "t1")) is not None
+    await store.add([an_order("t3")])
+    await store.close()
 
 
 async def test_claims_do_not_outlive_their_process(tmp_path):

@@ -6,18 +6,34 @@ each waits for the one that is under way, if at all, and for the next.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
 
 from poller.errors import StoreUnavailable
-from poller.shield import finish
+
+LINGER = 1.0
+"""Seconds after which a change that nobody waits for is on its way to the disk."""
+
+
+class _Batch(asyncio.Future[bool]):
+    """What a commit's waiters await: whether it is on disk.
+
+    A cancellation does not end the wait. asyncio delivers it when the wait is over: the
+    change is on its way to the disk by then, and whoever is cancelled may not leave before
+    it is known whether it got there.
+    """
+
+    def cancel(self, msg: Any | None = None) -> bool:  # noqa: ARG002 - asyncio's signature
+        return False
 
 
 class Commits:
-    """Gathers changes and has them written by a thread.
+    """Gathers changes and has them written by a thread of its own.
 
     Args:
         write: writes some changes as one commit and returns once they are on disk.
-        pool: where *write* runs; never twice at once.
         linger: seconds after which changes that nobody waits for are written as well.
         written: called after each commit, in the event loop.
 
@@ -29,21 +45,22 @@ class Commits:
         self,
         write: Callable[[Sequence[bytes]], None],
         *,
-        pool: Executor,
-        linger: float,
+        linger: float = LINGER,
         written: Callable[[], None] = lambda: None,
     ) -> None:
         self.problem: str | None = None
         self._write = write
-        self._pool = pool
         self._linger = linger
         self._written = written
         self._loop = asyncio.get_running_loop()
         self._staged: list[bytes] = []
-        self._next: asyncio.Future[bool] = self._loop.create_future()
-        self._current: asyncio.Future[bool] | None = None
+        self._next = _Batch(loop=self._loop)
+        self._current: _Batch | None = None
         self._wanted = False
         self._timer: asyncio.TimerHandle | None = None
+        self._work: SimpleQueue[Sequence[bytes] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name="poller-journal", daemon=True)
+        self._thread.start()
 
     def demand(self) -> None:
         """Raise StoreUnavailable if nothing is taken."""
@@ -67,34 +84,43 @@ class Commits:
         Raises:
             StoreUnavailable: it may be there or not; nothing more is taken.
         """
+        batch = self._current
         if self._staged:
             batch, self._wanted = self._next, True
             self._begin()
-        elif self._current is not None:
-            batch = self._current
-        else:
-            return
-        if not await finish(batch):
+        if batch is not None and not await batch:
             self.demand()
 
     async def close(self) -> None:
-        """Write what is staged and take no more."""
+        """Write what is staged, take no more, and let go of the thread."""
         try:
             await self.settle()
         finally:
             self.problem = self.problem or "the store is closed"
+            self._stop_timer()
+            self._work.put(None)
 
     def _begin(self) -> None:
         if self._current is not None or not self._staged:
             return
         self._stop_timer()
         changes, self._staged = self._staged, []
-        self._current, self._next = self._next, self._loop.create_future()
+        self._current, self._next = self._next, _Batch(loop=self._loop)
         self._wanted = False
-        self._loop.run_in_executor(self._pool, self._write, changes).add_done_callback(self._end)
+        self._work.put(changes)
 
-    def _end(self, work: asyncio.Future[None]) -> None:
-        error = work.exception()
+    def _run(self) -> None:
+        """Write one commit after the other, in the thread."""
+        while (changes := self._work.get()) is not None:
+            error: BaseException | None = None
+            try:
+                self._write(changes)
+            except BaseException as caught:
+                error = caught
+            with suppress(RuntimeError):  # the loop is gone, and with it whoever waited
+                self._loop.call_soon_threadsafe(self._end, error)
+
+    def _end(self, error: BaseException | None) -> None:
         if error is not None:
             self._fail(error)
         elif self._current is not None:

@@ -1,7 +1,7 @@
 """What journals say, summed up, and laid over a snapshot.
 
-A snapshot of a million documents is not read into memory to be folded: its rows stream by,
-and only what the journals mention is kept. The order of documents is TinyDB's: a document
+A snapshot of a million documents is not read into memory to be folded: it streams by in
+blocks, and only what the journals mention is kept. The order of documents is TinyDB's: a document
 that was replaced keeps its place, one that went and came back stands at the end.
 """
 
@@ -12,7 +12,7 @@ from operator import attrgetter
 import msgspec
 
 from poller.stores.journal import Change, Create, Delete, DocId, Drop, Put
-from poller.stores.snapshot import Row
+from poller.stores.snapshot import Piece, Row, documents
 
 
 class Edits:
@@ -38,10 +38,10 @@ class Edits:
             case Create():
                 table.exists = True
 
-    def over(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Give a snapshot's rows as they are after these edits. Uses them up."""
-        for table, documents in groupby(rows, key=attrgetter("table")):
-            yield from self._tables.pop(table, _UNTOUCHED).over(table, documents)
+    def over(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """Give a snapshot's pieces as they are after these edits. Uses them up."""
+        for table, own in groupby(pieces, key=attrgetter("table")):
+            yield from self._tables.pop(table, _UNTOUCHED).over(table, own)
         for table in list(self._tables):
             yield from self._tables.pop(table).over(table, ())
 
@@ -75,27 +75,33 @@ class _TableEdits:
     def delete(self, doc_id: DocId) -> None:
         self._documents[doc_id] = _Edit(None)
 
-    def over(self, table: str, rows: Iterable[Row]) -> Iterator[Row]:
+    def over(self, table: str, pieces: Iterable[Piece]) -> Iterator[Piece]:
         if not self.exists:
             return
         yield Row(table)
         if not self._dropped:
-            yield from self._edited(rows)
+            for piece in pieces:
+                yield from self._piece(piece)
         for doc_id, edit in self._documents.items():
             if edit.line is not None:
                 yield Row(table, doc_id, edit.line)
 
-    def _edited(self, rows: Iterable[Row]) -> Iterator[Row]:
-        for row in rows:
-            if row.doc_id is None:
-                continue
-            edit = self._documents.get(row.doc_id)
-            if edit is None:
-                yield row
-            elif not edit.moved:
-                del self._documents[row.doc_id]
-                if edit.line is not None:
-                    yield row._replace(line=edit.line)
+    def _piece(self, piece: Piece) -> Iterator[Piece]:
+        lines = documents(piece)
+        if lines and self._documents.keys().isdisjoint(lines):
+            yield piece
+        else:
+            for doc_id, line in lines.items():
+                yield from self._document(piece.table, doc_id, line)
+
+    def _document(self, table: str, doc_id: DocId, line: msgspec.Raw) -> Iterator[Row]:
+        edit = self._documents.get(doc_id)
+        if edit is None:
+            yield Row(table, doc_id, bytes(line))
+        elif not edit.moved:
+            del self._documents[doc_id]
+            if edit.line is not None:
+                yield Row(table, doc_id, edit.line)
 
 
 _UNTOUCHED = _TableEdits()

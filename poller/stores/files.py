@@ -37,6 +37,15 @@ class Files:
         """Give a descriptor back."""
         os.close(descriptor)
 
+    def overwrite(self, path: Path, offset: int, data: bytes) -> None:
+        """Change bytes of a file in place, and return once they are on disk."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.pwrite(descriptor, data, offset)
+            _sync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def link(self, source: Path, target: Path) -> None:
         """Give a file a second name, which must not exist."""
         os.link(source, target, follow_symlinks=False)

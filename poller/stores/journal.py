@@ -5,9 +5,9 @@ The files of a store
 
 ``orders.json``               the snapshot: an ordinary TinyDB file (see ``snapshot``)
 ``orders.json.journal``       what came since
-``orders.json.journal.old``   a full journal, for as long as a thread folds it into the snapshot
+``orders.json.journal.old``   a full journal, for as long as it is being folded into the snapshot
 ``orders.json.previous``      the snapshot before this one
-``orders.json.lock``          locked while a process has the store open
+``orders.json.lock``          locked while a process has the store open (see ``lock``)
 
 The format
 ==========
@@ -44,6 +44,9 @@ The rules
 6. **Opening is folding.** To open a store is to fold the journals that are found into the
    snapshot, to read that, and to begin a journal of the next generation. So no journal is
    ever appended to by a second process. Closing is folding as well.
+7. **A snapshot says whether a journal continues it**: its ``open`` is 1 from when the journal
+   has its name until after it was folded. So a snapshot that says 1 and has no journal is
+   damage: the journal was removed, or the snapshot is a copy made while the store was in use.
 """
 
 import os

@@ -23,7 +23,8 @@ class JournalStorage(LiveStorage):
 
     def __init__(self, path: str | Path, *, now: Callable[[], float] = time.time) -> None:
         self._ledger = Ledger(Path(path), now=now)
-        super().__init__(self._ledger.open().rows(), sink=self._write)
+        super().__init__(self._ledger.open().pieces(), sink=self._write)
+        self._ledger.begin()
 
     def close(self) -> None:
         """Fold the journal into the snapshot and unlock."""

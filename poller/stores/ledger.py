@@ -4,32 +4,32 @@ Nothing here knows what the documents mean, and nothing here waits for an event 
 method blocks until the disk has answered. ``journal`` explains the rules that this keeps.
 """
 
-import errno
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-import filelock
-
-from poller.errors import StoreDamaged, StoreError, StoreLocked
+from poller.errors import StoreError
 from poller.stores import snapshot as snapshots
 from poller.stores.files import Files
+from poller.stores.folding import Fold, fold, folded
 from poller.stores.journal import Header, Journal, Reader
+from poller.stores.lock import Lock
 from poller.stores.snapshot import About, Row, Snapshot
-from poller.stores.survey import Names, Survey, summed_up, survey
-from poller.units import iso
+from poller.stores.survey import Names, Survey, survey
 
 SMALLEST_FULL_JOURNAL = 16 * 2**20
 """Bytes: folding less often than this costs nothing to start from, and more often is wasted work."""
 
 
 class Ledger:
-    """An open store's files. One thread appends; another may fold what is full meanwhile.
+    """The files of a store. One thread appends; another may fold what is full meanwhile.
+
+    It is opened in two steps: ``open`` says what the store holds, and ``begin``, once that was
+    found to be good, begins a journal.
 
     Attributes:
         folding: whether a full journal waits to be folded, or is being folded.
-        foreign: whether it was opened from a TinyDB file that somebody else wrote.
 
     Args:
         path: where the snapshot is; the other files are beside it.
@@ -37,7 +37,8 @@ class Ledger:
         files: the operating system.
         report: told, in one sentence, what an operator should know and need not act upon.
         tables: which tables a store that is new begins with.
-        full: bytes from which a journal is full, if that is more than twice the snapshot.
+        full: bytes from which a journal is full, if the snapshot is not larger.
+        make: folds a full journal; by default here and now.
     """
 
     def __init__(
@@ -49,74 +50,79 @@ class Ledger:
         report: Callable[[str], None] = lambda _: None,
         tables: Sequence[str] = (),
         full: int = SMALLEST_FULL_JOURNAL,
+        make: Fold | None = None,
     ) -> None:
-        self.names = Names(path.absolute())
+        self.names = Names(path.resolve())
         self._now = now
         self._files = files or Files()
         self._report = report
         self._tables = tables
         self._smallest = full
         self._full = full
-        self._lock = filelock.FileLock(self.names.lock, thread_local=False, fallback_to_soft=False)
+        self._make = make or partial(fold, files=self._files)
+        self._lock = Lock(self.names, files=self._files)
+        self._snapshot: Snapshot | None = None
         self._journal: Journal | None = None
         self.folding = False
-        self.foreign = False
 
     # --- Opening and closing ---
 
     def open(self) -> Snapshot:
-        """Lock the store, fold what its last process left, and begin a journal.
-
-        Returns:
-            What the store holds.
+        """Lock the store, fold what its last process left, and say what it holds.
 
         Raises:
+            ConfigurationError: no store can be there.
             StoreLocked: another process has it.
             StoreDamaged: its files are not what we wrote.
             OSError: its files cannot be read or written.
         """
-        self._acquire()
+        self._lock.acquire()
         try:
-            return self._begin()
+            return self._settled()
         except BaseException:
             self._lock.release()
             raise
 
+    def begin(self) -> None:
+        """Begin a journal that continues what ``open`` or ``reopen`` found.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        if self._snapshot is None:
+            raise StoreError(f"{self.names.snapshot} was not opened")
+        snapshot = self._adopted(self._snapshot)
+        self._files.unlink(self.names.folded)
+        self._full = max(self._smallest, snapshot.size)
+        self._journal = self._new_journal(snapshot.about.generation + 1, snapshot.about.sequence)
+        snapshot.mark(is_open=True)
+
     def reopen(self) -> Snapshot:
-        """Begin again from what is on disk, after the disk had failed. Raises like ``open``."""
+        """Say again what is on disk, after the disk had failed. Raises like ``open``."""
         self._let_go()
-        return self._begin()
+        if not self._lock.ours:
+            self._lock.release()
+            self._lock.acquire()
+        return self._settled()
 
     def close(self) -> None:
         """Fold everything into the snapshot and unlock.
 
         Raises:
+            StoreError: the store is another's by now, or damaged.
             OSError: the disk failed; what was appended is safe, and the next start folds it.
         """
         try:
             self._let_go()
-            self._settle()
+            self._lock.demand()
+            self._settled()
         finally:
             self._lock.release()
 
     def abandon(self) -> None:
-        """Unlock, and leave the files as they were found."""
-        unused = self._journal is not None and self._journal.number == self._journal.header.after
-        try:
-            self._let_go()
-            if unused:
-                self._remove(self.names.journal)
-        except OSError:
-            pass  # a journal without frames is removed by the next start
-        finally:
-            self._lock.release()
-
-    def _begin(self) -> Snapshot:
-        snapshot = self._settle() or self._found()
-        self._files.unlink(self.names.aside[0])
-        self._full = max(self._smallest, 2 * snapshot.size)
-        self._journal = self._new_journal(snapshot.about.generation + 1, snapshot.about.sequence)
-        return snapshot
+        """Unlock, and leave the files as they are."""
+        self._let_go()
+        self._lock.release()
 
     def _let_go(self) -> None:
         journal, self._journal = self._journal, None
@@ -124,18 +130,23 @@ class Ledger:
             with suppress(OSError):  # its frames were synced one by one; closing adds nothing to that
                 journal.close()
 
-    def _settle(self) -> Snapshot | None:
-        """Leave a snapshot that is complete, and no journal; None if there is nothing yet."""
+    def _settled(self) -> Snapshot:
+        """Leave a snapshot that is complete and says so, and no journal."""
         found = survey(self.names, files=self._files)
-        if found.snapshot is None:
-            return None
-        self.foreign = found.snapshot.foreign
-        snapshot = self._folded(found.snapshot, found)
-        self.folding = False
+        self._snapshot = self._founded() if found.snapshot is None else self._folded(found.snapshot, found)
+        if self._snapshot.about.open:
+            self._snapshot.mark(is_open=False)
         self._remove(*found.stale, *(reader.path for reader in found.due))
-        return snapshot
+        self.folding = False
+        return self._snapshot
 
-    def _found(self) -> Snapshot:
+    def _folded(self, snapshot: Snapshot, found: Survey) -> Snapshot:
+        aside, _ = self.names.aside
+        anything = folded(found, aside, is_open=False, files=self._files)
+        self._tell_of_torn(found.due)
+        return self._replaced(aside) if anything else snapshot
+
+    def _founded(self) -> Snapshot:
         """Make the snapshot of a store that has nothing yet."""
         aside, _ = self.names.aside
         self._files.unlink(aside)
@@ -143,6 +154,15 @@ class Ledger:
         self._files.rename(aside, self.names.snapshot)
         self._files.sync_folder(self.names.folder)
         return Snapshot(self.names.snapshot, files=self._files)
+
+    def _adopted(self, snapshot: Snapshot) -> Snapshot:
+        """Write down as our own what somebody else's TinyDB wrote; theirs is the previous one then."""
+        if not snapshot.foreign:
+            return snapshot
+        aside, _ = self.names.aside
+        self._files.unlink(aside)
+        snapshots.write(aside, snapshot.pieces(), About(), files=self._files)
+        return self._replaced(aside)
 
     # --- Writing ---
 
@@ -157,6 +177,7 @@ class Ledger:
         Raises:
             OSError: the disk failed. The changes count as not written, and nothing may be
                 appended until ``reopen``.
+            StoreError: another process may have opened the store; the same.
         """
         if self._journal is None:
             raise StoreError(f"{self.names.snapshot} is closed, or its disk has failed")
@@ -164,6 +185,7 @@ class Ledger:
             if self._is_full(self._journal) and not self.folding:
                 self._journal = self._rotated(self._journal)
             self._journal.append(changes)
+            self._lock.demand()
         except BaseException:
             self._let_go()
             raise
@@ -195,34 +217,26 @@ class Ledger:
         """Fold the full journal into the snapshot; frames may be appended meanwhile.
 
         Raises:
-            StoreDamaged: a file is not what we wrote.
+            StoreError: a file is not what we wrote, or it could not be done.
             OSError: the disk failed; nothing is lost, and it may be tried again.
         """
-        found = survey(self.names, files=self._files, only=self.names.full)
-        if found.snapshot is not None:
-            snapshot = self._folded(found.snapshot, found)
-            self._full = max(self._smallest, 2 * snapshot.size)
+        self._files.unlink(self.names.folded)
+        self._make(self.names)
+        if self.names.folded.exists():  # it does not if this was done before, up to the removal
+            self._full = max(self._smallest, self._replaced(self.names.folded).size)
         self._remove(self.names.full)
         self.folding = False
 
-    def _folded(self, snapshot: Snapshot, found: Survey) -> Snapshot:
-        """Put the journals that are due into a new snapshot, unless they say nothing."""
-        edits, number = summed_up(found)
-        self._tell_of_torn(found.due)
-        if not edits:
-            return snapshot
-        aside, _ = self.names.aside
-        self._files.unlink(aside)
-        about = About(generation=found.due[-1].header.generation, sequence=number)
-        snapshots.write(aside, edits.over(snapshot.rows()), about, files=self._files)
-        self._replace(aside)
-        return Snapshot(self.names.snapshot, files=self._files)
-
-    def _replace(self, aside: Path) -> None:
+    def _replaced(self, fresh: Path) -> Snapshot:
+        """Give the snapshot's name to a new one, once it is found whole; the old one is the previous then."""
+        self._lock.demand()
+        snapshot = Snapshot(fresh, files=self._files)
         self._files.unlink(self.names.previous)
         self._files.link(self.names.snapshot, self.names.previous)
-        self._files.rename(aside, self.names.snapshot)
+        self._files.rename(fresh, self.names.snapshot)
         self._files.sync_folder(self.names.folder)
+        snapshot.path = self.names.snapshot
+        return snapshot
 
     def _remove(self, *journals: Path) -> None:
         for path in journals:
@@ -238,21 +252,3 @@ class Ledger:
                     f"{reader.path}, line {line} (from byte {offset}): the last {size} bytes were never completed, "
                     "so nobody was told that they were kept; they are cut",
                 )
-
-    # --- The lock ---
-
-    def _acquire(self) -> None:
-        if not self.names.folder.is_dir():  # FileLock would make it: a disk that is not mounted is no new store
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.names.folder))
-        try:
-            self._lock.acquire(blocking=False)
-        except filelock.Timeout:
-            hint = "stop that process first; two writers would destroy the store"
-            raise StoreLocked(f"{self.names.snapshot} is held by {self._holder()}", hint=hint) from None
-
-    def _holder(self) -> str:
-        try:
-            header = Reader(self.names.journal, files=self._files).header
-        except (OSError, StoreDamaged):
-            return "another process"
-        return f"process {header.pid} on {header.host}, since {iso(header.started_at)}"

@@ -4,6 +4,8 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
+import msgspec
+
 from poller.order import Key, Order
 from poller.store import Page, Query
 
@@ -34,6 +36,11 @@ class Listing(Generic[T]):
             if len(self._kept) > 4 * self._query.limit + 64:
                 self._kept = self._best()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a page and one more are there."""
+        return len(self._kept) > self._query.limit
+
     def page(self, order: Callable[[T], Order]) -> Page:
         """Give the page; *order* makes an order of what was offered."""
         best = self._best()
@@ -60,8 +67,10 @@ def _leaves(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple)):
         for inner in value:
             yield from _leaves(inner)
+    elif isinstance(value, str):
+        yield value
     elif value is not None:
-        yield str(value)
+        yield msgspec.json.encode(value).decode()
 
 
 def _rank(value: Value, key: Key) -> _Rank:

@@ -7,7 +7,7 @@ import msgspec
 from tinydb.storages import Storage
 
 from poller.stores.journal import Change, Create, Delete, DocId, Drop, Put
-from poller.stores.snapshot import Row, doc_id_of, encode_document
+from poller.stores.snapshot import Piece, doc_id_of, documents, encode_document
 from poller.stores.views import decode
 
 Sink: TypeAlias = Callable[[Sequence[Change]], None]
@@ -25,8 +25,13 @@ class _Lines(dict[DocId, bytes]):
 
     def put(self, doc_id: DocId, line: bytes) -> None:
         self[doc_id] = line
-        if self.highest is not None and isinstance(doc_id, int):
-            self.highest = max(self.highest, doc_id)
+        if self.highest is not None and isinstance(doc_id, int) and doc_id > self.highest:
+            self.highest = doc_id
+
+    def load(self, lines: Mapping[DocId, msgspec.Raw]) -> None:
+        self.update(zip(lines, map(bytes, lines.values()), strict=True))
+        highest = max((doc_id for doc_id in lines if isinstance(doc_id, int)), default=0)
+        self.highest = max(self.highest or 0, highest)
 
     def delete(self, doc_id: DocId) -> None:
         self.pop(doc_id, None)
@@ -46,18 +51,20 @@ class LiveStorage(Storage):
     """Tables in memory.
 
     Args:
-        rows: what to begin with.
+        pieces: what to begin with.
         sink: is given every change before it is made, and may refuse it by raising.
     """
 
-    def __init__(self, rows: Iterable[Row] = (), *, sink: Sink = lambda _: None) -> None:
+    def __init__(self, pieces: Iterable[Piece] = (), *, sink: Sink = lambda _: None) -> None:
         super().__init__()
         self._tables: dict[str, _Lines] = {}
         self.sink = sink
-        for table, doc_id, line in rows:
-            lines = self._tables.get(table) or self._tables.setdefault(table, _Lines())
-            if doc_id is not None:
-                lines.put(doc_id, line)
+        for piece in pieces:
+            self.load(piece.table, documents(piece))
+
+    def load(self, table: str, documents: Mapping[DocId, msgspec.Raw]) -> None:
+        """Take in documents of a table, which comes to be if it is not there."""
+        self._table(table).load(documents)
 
     @property
     def names(self) -> frozenset[str]:
@@ -89,21 +96,26 @@ class LiveStorage(Storage):
     def write(self, data: dict[str, dict[str, Any]]) -> None:
         """Replace everything, as TinyDB's storages do."""
         changes: list[Change] = [Drop(name) for name in self._tables]
-        for name, documents in data.items():
+        for name, table in data.items():
             changes.append(Create(name))
-            changes.extend(_put(name, str(key), document) for key, document in documents.items())
+            changes.extend(_put(name, str(key), document) for key, document in table.items())
         self.commit(changes)
 
     def _apply(self, change: Change) -> None:
-        match change:
-            case Put(table=table, doc_id=doc_id, line=line):
-                self._tables.setdefault(table, _Lines()).put(doc_id, bytes(line))
-            case Delete(table=table, doc_id=doc_id):
-                self._tables[table].delete(doc_id)
-            case Create(table=table):
-                self._tables.setdefault(table, _Lines())
-            case Drop(table=table):
-                self._tables.pop(table, None)
+        if isinstance(change, Drop):
+            self._tables.pop(change.table, None)
+            return
+        lines = self._table(change.table)
+        if isinstance(change, Put):
+            lines.put(change.doc_id, bytes(change.line))
+        elif isinstance(change, Delete):
+            lines.delete(change.doc_id)
+
+    def _table(self, name: str) -> _Lines:
+        lines = self._tables.get(name)
+        if lines is None:
+            lines = self._tables[name] = _Lines()
+        return lines
 
 
 def _put(table: str, key: str, document: Mapping[str, Any]) -> Put:

@@ -23,9 +23,10 @@ def admit(orders: Sequence[Order], known: Callable[[Key], Order | None]) -> list
     admitted: dict[Key, Order] = {}
     answers = []
     for order in orders:
-        before = admitted.get(order.key) or known(order.key)
+        key = order.key
+        before = admitted.get(key) or known(key)
         if before is None:
-            admitted[order.key] = order
+            admitted[key] = order
         else:
             _demand_same(before, order)
         answers.append((before or order, before is None))

@@ -47,6 +47,11 @@ class Names(msgspec.Struct, frozen=True):
         """Where a snapshot and a journal are made, before they get their names."""
         return self._with(".new"), self._with(".journal.new")
 
+    @property
+    def folded(self) -> Path:
+        """Where a snapshot is made while the store runs. Nothing else is: its maker may outlive the store."""
+        return self._with(".folded")
+
     def _with(self, suffix: str) -> Path:
         return self.snapshot.with_name(self.snapshot.name + suffix)
 
@@ -84,6 +89,8 @@ def survey(names: Names, *, files: Files, only: Path | None = None) -> Survey:
     journals = (names.full, names.journal) if only is None else (only,)
     readers = [Reader(path, files=files) for path in journals if path.exists()]
     due = tuple(reader for reader in readers if reader.header.generation > snapshot.about.generation)
+    if only is None:
+        _demand_continued(snapshot, readers, due)
     _demand_chain(snapshot.about.generation + 1, due)
     _demand_chain(readers[0].header.generation if readers else 0, readers)
     return Survey(snapshot=snapshot, stale=tuple(r.path for r in readers if r not in due), due=due)
@@ -126,6 +133,20 @@ def _demand_chain(first: int, readers: Sequence[Reader]) -> None:
                 "what came between is missing",
                 hint=HINT,
             )
+
+
+def _demand_continued(snapshot: Snapshot, readers: Sequence[Reader], due: Sequence[Reader]) -> None:
+    if snapshot.about.open and not due:
+        raise StoreDamaged(
+            f"{snapshot.path} was in use when it was left or copied, and the journal that continues it is missing",
+            hint="put the journal back beside it; `poller store repair` goes on without, and without what was in it",
+        )
+    if snapshot.foreign and readers:
+        raise StoreDamaged(
+            f"{snapshot.path} is a TinyDB file that no journal of poller continues, "
+            f"but {readers[0].path.name} is there",
+            hint="that journal belongs to another snapshot: put both back, or move the journal away",
+        )
 
 
 def _demand_whole(reader: Reader, *, last: bool) -> None:

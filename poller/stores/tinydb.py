@@ -6,37 +6,34 @@ disk, and the disk is never asked twice for what one sync can do.
 """
 
 import asyncio
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial, reduce
+from functools import partial
 from itertools import islice
-from operator import and_
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from tinydb import where
-from tinydb.queries import Query as Where
-from tinydb.queries import QueryInstance
 
-from poller.errors import StoreDamaged, StoreUnavailable
+from poller.errors import StoreError, StoreUnavailable
 from poller.event import Event
 from poller.order import Key, Order, State
 from poller.shield import finish
 from poller.store import History, Page, Query
-from poller.stores.commits import Commits
+from poller.stores.commits import LINGER, Commits
 from poller.stores.files import Files
+from poller.stores.folding import fold, fold_elsewhere
 from poller.stores.journal import Change, encode
 from poller.stores.ledger import SMALLEST_FULL_JOURNAL, Ledger
-from poller.stores.listing import Listing, mentions
+from poller.stores.listing import Listing
 from poller.stores.rules import admit, succeed
+from poller.stores.search import condition, is_indexed, likely
 from poller.stores.shelf import EVENTS, ORDERS, Found, Shelf
 from poller.stores.snapshot import Snapshot
 
 T = TypeVar("T")
-LINGER = 1.0
-"""Seconds after which a change that nobody waits for is on its way to the disk."""
 _SLICE = 500
 """How many orders are looked at before others get their turn: about two milliseconds."""
 
@@ -75,17 +72,19 @@ class TinyStore:
             path: the snapshot, ``orders.json``; the store's other files are beside it.
             now: tells epoch seconds.
             report: told, in the event loop or in a thread of the store, what an operator should know.
-            files: the operating system.
+            files: the operating system; if it is given, folding asks it too, and is not done by a process of its own.
             linger: seconds until a change that nobody waits for is written.
-            full: bytes from which a journal is folded, if that is more than twice the snapshot.
+            full: bytes from which a journal is folded, if the snapshot is not larger.
 
         Raises:
+            ConfigurationError: no store can be there.
             StoreLocked: another process has it open.
             StoreDamaged: its files hold something that we did not write, or not all that we wrote.
             StoreUnavailable: its files cannot be read or written.
         """
-        pool = ThreadPoolExecutor(2, thread_name_prefix="poller-store")
-        ledger = Ledger(path, now=now, files=files, report=report, tables=(ORDERS, EVENTS), full=full)
+        pool = ThreadPoolExecutor(1, thread_name_prefix="poller-store")
+        make = fold_elsewhere if files is None else partial(fold, files=files)
+        ledger = Ledger(path, now=now, files=files, report=report, tables=(ORDERS, EVENTS), full=full, make=make)
         store = cls(ledger, pool=pool, linger=linger, report=report)
         try:
             await store._load(ledger.open)
@@ -135,11 +134,13 @@ class TinyStore:
 
     async def search(self, query: Query) -> Page:
         """List orders. Many are looked at in slices, so that others get their turn."""
-        shelf, wanted = self._shelf, condition(query)
+        shelf = self._shelf
+        if is_indexed(query):
+            return shelf.page(query)
         listing: Listing[Found] = Listing(query)
-        ids = iter(shelf.candidates(query))
+        wanted, hopeful, ids = condition(query), likely(query), iter(shelf.ids(query))
         while batch := list(islice(ids, _SLICE)):
-            for value, key, found in shelf.find(wanted, batch, query.sort):
+            for value, key, found in shelf.find(wanted, hopeful, batch, query.sort):
                 listing.offer(value, key, found)
             if len(batch) == _SLICE:
                 await asyncio.sleep(0)
@@ -156,11 +157,11 @@ class TinyStore:
     async def forget(self, *, before: float) -> int:
         """Drop orders at rest that last changed before *before*, with their histories."""
         forgotten = 0
-        keys = self._shelf.resting_since(before)
-        while batch := list(islice(keys, _SLICE)):
-            self._shelf.forget(batch)
-            forgotten += len(batch)
+        ids = iter(self._shelf.resting())
+        while batch := list(islice(ids, _SLICE)):
+            forgotten += self._shelf.forget(batch, before)
             await self._commits.settle()
+            await asyncio.sleep(0)
         return forgotten
 
     @property
@@ -207,23 +208,26 @@ class TinyStore:
     def _put_away(self) -> None:
         try:
             self._ledger.close()
-        except (OSError, StoreDamaged) as error:
+        except (OSError, StoreError) as error:
             self._report(f"the journal could not be folded ({error}); nothing is lost, and the next start does it")
 
     # --- The files ---
 
-    async def _load(self, open_files: Callable[[], Snapshot]) -> None:
-        self._shelf = await finish(self._run(self._read, open_files))
-        self._commits = Commits(self._ledger.append, pool=self._pool, linger=self._linger, written=self._after_commit)
+    async def _load(self, look: Callable[[], Snapshot]) -> None:
+        self._shelf = await finish(self._run(self._read, look))
+        gc.freeze()  # else every full collection would look at all that was loaded, for nothing
+        self._commits = Commits(self._ledger.append, linger=self._linger, written=self._after_commit)
 
-    def _read(self, open_files: Callable[[], Snapshot]) -> Shelf:
+    def _read(self, look: Callable[[], Snapshot]) -> Shelf:
         path = self._ledger.names.snapshot
         try:
-            snapshot = open_files()
-            return Shelf(snapshot.rows(), sink=self._stage, path=path, vet=self._ledger.foreign)
+            snapshot = look()
+            shelf = Shelf(snapshot.pieces(), sink=self._stage, path=path, vet=snapshot.foreign)
+            self._ledger.begin()
         except OSError as error:
             hint = "look at the folder, its owner and the space on its disk"
             raise StoreUnavailable(f"{path} cannot be opened: {error}", hint=hint) from error
+        return shelf
 
     def _stage(self, changes: Sequence[Change]) -> None:
         self._commits.stage(encode(changes))
@@ -248,24 +252,6 @@ class TinyStore:
     async def _folded(self) -> None:
         if self._folding is not None:
             await asyncio.wait([self._folding])
-
-
-def condition(query: Query) -> QueryInstance:
-    """Write what a listing asks for in TinyDB's query language."""
-    conditions = [Where().noop()]
-    if query.states is not None:
-        conditions.append(where("state").one_of(list(query.states)))
-    if query.remote is not None:
-        conditions.append(where("remote") == query.remote)
-    if query.batch is not None:
-        conditions.append(where("batch") == query.batch)
-    if query.text is not None:
-        conditions.append(Where().map(partial(_mentions, query.text)).test(bool))
-    return reduce(and_, conditions)
-
-
-def _mentions(text: str, document: Mapping[str, Any]) -> bool:
-    return mentions(text, document["task_id"], document.get("reason"), document.get("context", {}))
 
 
 _decode = msgspec.json.Decoder(Order).decode

@@ -54,11 +54,11 @@ def verify(path: Path, *, files: Files | None = None) -> Report:
 
 
 def _read(path: Path, files: Files) -> Report:
-    found = survey(Names(path.absolute()), files=files)
+    found = survey(Names(path.resolve()), files=files)
     if found.snapshot is None:
         return Report(path=str(path))
     edits, _ = summed_up(found)
-    shelf = Shelf(edits.over(found.snapshot.rows()), sink=lambda _: None, path=path, vet=True)
+    shelf = Shelf(edits.over(found.snapshot.pieces()), sink=lambda _: None, path=path, vet=True)
     return Report(
         path=str(path),
         generation=found.snapshot.about.generation,
