@@ -18,13 +18,18 @@ CHANGES = (
 
 
 def write(path: Path, changes=CHANGES, *, generation=1, after=0, files=None) -> bytes:
-    """Write a journal and give its bytes."""
+    """Write a journal, take the room off its end, and give its bytes."""
     header = Header.ours(generation=generation, after=after, now=5.0)
     journal = Journal(path, header, files=files or Files())
     for each in changes:
         journal.append([encode([change]) for change in each])
     journal.close()
+    path.write_bytes(path.read_bytes().rstrip(b"\0"))
     return path.read_bytes()
+
+
+ROOM = pytest.mark.parametrize("room", [b"", bytes(3000)], ids=["bare", "with room"])
+"""With the zeros that were reserved behind the last line, and without."""
 
 
 def plain(frame: Frame) -> tuple:
@@ -59,13 +64,14 @@ def test_one_frame_is_one_line(path):
     assert write(path).count(b"\n") == 1 + len(CHANGES)
 
 
-def test_every_prefix_gives_the_frames_it_holds(path):
+@ROOM
+def test_every_prefix_gives_the_frames_it_holds(path, room):
     """Wherever the last write stopped, everything before it is read and the rest is cut and told of."""
     whole = write(path)
     frames = read(path)
     ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
     for size in range(ends[0], len(whole)):
-        path.write_bytes(whole[:size])
+        path.write_bytes(whole[:size] + room)
         reader = Reader(path, files=Files())
         complete = sum(1 for end in ends[1:] if end - 1 <= size)  # the newline itself may be missing
         assert [plain(frame) for frame in reader] == frames[:complete]
@@ -84,21 +90,26 @@ def test_every_prefix_of_the_header_is_refused(path):
             read(path)
 
 
-def test_every_flipped_bit_is_refused(path):
+@ROOM
+def test_every_flipped_bit_is_refused(path, room):
     """A journal with any one bit changed is refused, its last line not excepted."""
     whole = write(path)
     for i in range(len(whole)):
         for bit in range(8):
-            path.write_bytes(whole[:i] + bytes([whole[i] ^ 1 << bit]) + whole[i + 1 :])
+            path.write_bytes(whole[:i] + bytes([whole[i] ^ 1 << bit]) + whole[i + 1 :] + room)
             with pytest.raises(StoreDamaged, match=r"orders\.json\.journal"):
                 read(path)
 
 
-def test_every_zeroed_byte_is_refused(path):
-    """One byte that reads as zero is no block that never arrived."""
+@ROOM
+def test_every_zeroed_byte_is_refused(path, room):
+    """One byte that reads as zero is no block that never arrived; only the last newline is not missed."""
     whole = write(path)
-    for i in range(len(whole)):
-        path.write_bytes(whole[:i] + b"\0" + whole[i + 1 :])
+    frames = read(path)
+    path.write_bytes(whole[:-1] + room)
+    assert read(path) == frames
+    for i in range(len(whole) - 1):
+        path.write_bytes(whole[:i] + b"\0" + whole[i + 1 :] + room)
         with pytest.raises(StoreDamaged):
             read(path)
 
@@ -120,34 +131,50 @@ def test_damage_names_the_line_and_the_byte(path):
     """A person can go and look at the place."""
     lines = write(path).splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[1] + b"rubbish\n" + lines[3])
-    with pytest.raises(
-        StoreDamaged, match=rf"line 3 \(from byte {len(lines[0] + lines[1])}\): .*more lines follow"
-    ) as info:
+    with pytest.raises(StoreDamaged, match=rf"line 3 \(from byte {len(lines[0] + lines[1])}\): .*more follows") as info:
         read(path)
     assert "poller store verify" in info.value.hint
 
 
+@ROOM
 @pytest.mark.parametrize("first", [0, 1])
-def test_blocks_that_never_arrived_are_a_torn_tail(path, first):
+def test_blocks_that_never_arrived_are_a_torn_tail(path, first, room):
     """A last frame of which whole disk blocks read as zeros was never synced, though its end is there."""
     big = [Put("orders", 2, msgspec.Raw(msgspec.json.encode({"text": "x" * 2000})))]
     whole = write(path, [*CHANGES, big])
     start = whole.rindex(b"\n", 0, -1) + 1
     block = (start // 512 + 1) * 512
     begin = block if first else start
-    path.write_bytes(whole[:begin] + b"\0" * (block + 512 - begin) + whole[block + 512 :])
+    path.write_bytes(whole[:begin] + b"\0" * (block + 512 - begin) + whole[block + 512 :] + room)
     reader = Reader(path, files=Files())
     assert len(list(reader)) == len(CHANGES)
     assert reader.torn == (5, start, len(whole) - start)
 
 
-def test_zeros_after_the_last_frame_are_a_torn_tail(path):
-    """A file that grew before its content arrived ends in zeros."""
+def test_zeros_after_the_last_frame_are_room(path):
+    """They were reserved, and nothing was written there yet; whatever is there after all is cut, or refused."""
     whole = write(path)
-    path.write_bytes(whole + b"\0" * 700)
-    reader = Reader(path, files=Files())
-    assert len(list(reader)) == len(CHANGES)
-    assert reader.torn == (5, len(whole), 700)
+    for after, torn in [(b"", None), (b"x", (5, len(whole), 701)), (b"\0x\0", (5, len(whole), 702))]:
+        path.write_bytes(whole + bytes(700) + after)
+        reader = Reader(path, files=Files())
+        assert len(list(reader)) == len(CHANGES)
+        assert reader.torn == torn
+    path.write_bytes(whole + bytes(700) + b"\n" + bytes(700))
+    with pytest.raises(StoreDamaged, match="line 5 "):
+        read(path)
+
+
+def test_room_is_made_before_it_is_needed(path):
+    """A write lengthens the file seldom, and never by less than it needs."""
+    files = ScriptedFiles()
+    journal = Journal(path, Header.ours(generation=1, after=0, now=5.0), files=files)
+    sizes = [path.stat().st_size]
+    for size in [*[1000] * 200, 300_000]:
+        journal.append([encode([Put("orders", 1, msgspec.Raw(msgspec.json.encode({"x": "y" * size})))])])
+        sizes.append(path.stat().st_size)
+        assert sizes[-1] >= journal.size
+    assert files.calls.count("reserve") == len(set(sizes)) == 4
+    assert len(read(path)) == 201
 
 
 def test_a_newer_format_is_refused_as_such(path):
@@ -208,7 +235,7 @@ def test_a_frame_is_synced_before_append_returns(path):
     """Each frame is one write and one sync, in this order."""
     files = ScriptedFiles()
     write(path, files=files)
-    assert files.calls == ["create", *["write", "sync"] * (1 + len(CHANGES)), "close"]
+    assert files.calls == ["create", "reserve", *["write", "sync"] * (1 + len(CHANGES)), "close"]
 
 
 def test_a_journal_is_never_written_over(path):

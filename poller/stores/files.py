@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _MODE = 0o640
+_LEAST_ROOM, _MOST_ROOM = 2**16, 2**20
 _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
@@ -22,12 +23,20 @@ class Files:
         return path.open("rb")
 
     def create(self, path: Path) -> int:
-        """Create a file that must not exist, to be appended to; return its descriptor."""
+        """Create a file that must not exist; return its descriptor."""
         return os.open(path, _NEW, _MODE)
 
     def write(self, descriptor: int, data: memoryview) -> int:
-        """Append *data*, or the first part of it; tell how many bytes."""
+        """Write *data*, or the first part of it, after what was written before; tell how many bytes."""
         return os.write(descriptor, data)
+
+    def reserve(self, descriptor: int, offset: int, size: int) -> None:
+        """Make a file longer by *size* zeros from *offset*, its end, and return once that is on disk."""
+        rest = memoryview(bytes(size))
+        while rest:
+            written = os.pwrite(descriptor, rest, offset)
+            offset, rest = offset + written, rest[written:]
+        _sync(descriptor)
 
     def sync(self, descriptor: int) -> None:
         """Return once the file's content, and its length, are on disk."""
@@ -68,15 +77,34 @@ class Files:
 
 
 class NewFile:
-    """A file that we create and that only grows."""
+    """A file that we create and write from its beginning to its end.
+
+    Attributes:
+        size: bytes written.
+    """
 
     def __init__(self, path: Path, *, files: Files) -> None:
         self._files = files
         self._descriptor = files.create(path)
+        self._room = 0
         self.size = 0
 
+    def make_room(self, size: int) -> None:
+        """Make sure that *size* bytes can be written without lengthening the file.
+
+        To sync a file that became longer takes two writes to the disk, of the data and of the
+        length; so it is lengthened seldom, by as much as it has, within bounds.
+
+        Raises:
+            OSError: there is no room.
+        """
+        if self.size + size > self._room:
+            more = max(size, min(max(self.size, _LEAST_ROOM), _MOST_ROOM))
+            self._files.reserve(self._descriptor, max(self._room, self.size), more)
+            self._room = max(self._room, self.size) + more
+
     def write(self, data: bytes) -> None:
-        """Append all of *data*.
+        """Write all of *data*.
 
         Raises:
             OSError: part of it may have been written.

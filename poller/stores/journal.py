@@ -13,8 +13,9 @@ The format
 ==========
 
 A journal is lines of UTF-8 text. Each is the CRC-32 of its JSON as eight hexadecimal digits,
-a space, the JSON, and a newline; JSON never holds a raw newline. The first is the header,
-every other one is a *frame*::
+a space, the JSON, and a newline; JSON never holds a raw newline. What follows the last one
+are zeros: room for more, because a write that makes no file longer is sooner on disk. The
+first line is the header, every other one is a *frame*::
 
     1c291ca3 {"format":1,"generation":4,"after":211,"boot":"…","pid":7,"host":"shop","started_at":1.7e9}
     5f1d7a52 [212,[["put","orders",12,{"remote":"grafx",…}],["put","events",40,{…}]]]
@@ -31,8 +32,8 @@ The rules
    synced before the next is written, so only the last can be incomplete.
 2. **An acknowledged change is in a synced frame.** Changes that arrive while one is being
    written and synced gather for the next (``commits``).
-3. **A torn tail is cut.** A last line that lacks its newline, or has whole disk blocks of
-   zeros in it, was never synced, so nobody was told that it was kept.
+3. **A torn tail is cut.** A last line that lacks more than its newline, or has whole disk
+   blocks of zeros in it, was never synced, so nobody was told that it was kept.
 4. **Anything else is damage**, and nobody guesses: an invalid line that is complete or is
    followed by another, a number that is missing or repeated, an unknown format. The store
    refuses to open and says where.
@@ -53,6 +54,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias
 from zlib import crc32
@@ -188,8 +190,7 @@ class Journal:
         self.header = header
         self.number = header.after
         self._file = NewFile(path, files=files)
-        self._file.write(seal(msgspec.json.encode(header)))
-        self._file.sync()
+        self._append(seal(msgspec.json.encode(header)))
 
     @property
     def size(self) -> int:
@@ -203,9 +204,13 @@ class Journal:
             OSError: part of it may be on disk; nothing may be appended any more.
         """
         number = self.number + 1
-        self._file.write(seal(b"[%d,[%s]]" % (number, b",".join(changes))))
-        self._file.sync()
+        self._append(seal(b"[%d,[%s]]" % (number, b",".join(changes))))
         self.number = number
+
+    def _append(self, line: bytes) -> None:
+        self._file.make_room(len(line))
+        self._file.write(line)
+        self._file.sync()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -218,7 +223,7 @@ class Reader:
     Attributes:
         header: its first line.
         number: that of the last frame read.
-        torn: the tail that was cut, once everything has been read.
+        torn: the tail that was never completed, once everything has been read.
 
     Raises:
         StoreDamaged: when made, for a header that is not one of ours; while read, for
@@ -238,8 +243,9 @@ class Reader:
         self.number = self.header.after
         with self._files.open(self.path) as stream:
             offset = len(stream.readline())
-            for line_number, line in enumerate(stream, start=2):
-                frame = self._judge(Torn(line_number, offset, len(line)), line, stream)
+            for line_number, line in enumerate(map(_without_room, stream), start=2):
+                place = Torn(line_number, offset, len(line))
+                frame = self._judge(place, line, stream) if line else None
                 if frame is None:
                     return
                 yield frame
@@ -258,8 +264,8 @@ class Reader:
         return frame
 
     def _demand_torn(self, place: Torn, line: bytes, stream: BinaryIO) -> None:
-        if stream.readline():
-            raise damaged(self.path, place, "the line is not what was written, and more lines follow it")
+        if not _is_room(stream):
+            raise damaged(self.path, place, "the line is not what was written, and more follows it")
         if not _is_torn(line, place.offset):
             raise damaged(self.path, place, "the last line is complete but not what was written")
 
@@ -273,6 +279,16 @@ class Reader:
 def damaged(path: Path, place: Torn, what: str) -> StoreDamaged:
     """Make the error that names file, line and byte."""
     return StoreDamaged(f"{path}, line {place.line} (from byte {place.offset}): {what}", hint=HINT)
+
+
+def _without_room(line: bytes) -> bytes:
+    """Take the zeros after the last newline off what was written there."""
+    return line if line.endswith(b"\n") else line.rstrip(b"\0")
+
+
+def _is_room(stream: BinaryIO) -> bool:
+    """Tell whether nothing was ever written to the rest of a file."""
+    return not any(block.strip(b"\0") for block in iter(partial(stream.read, 2**16), b""))
 
 
 def _is_torn(line: bytes, offset: int) -> bool:
