@@ -1,24 +1,27 @@
 """Where orders are: kept beside the tables, so that nothing is ever searched for.
 
-An order is in the list of its remote and state, sorted by when it was created; a waiting one
-is in its remote's heap of due times as well. A heap's entries are never taken out of its
-middle; one that no longer says when its order is due is dropped when it comes up.
+An order is in the list of its remote and state, sorted by when it was created, and in such a
+list of its batch if it has one; a waiting one is in its remote's heap of due times as well. A
+heap's entries are never taken out of its middle; one that no longer says when its order is
+due is dropped when it comes up.
 
 An entry is one integer, the time in microseconds with the document's id behind it: half
 the memory of a tuple, and quicker to compare.
 """
 
 import heapq
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from sortedcontainers import SortedList
 
 from poller.order import Order, State
+from poller.store import Query
 
-_ID_BITS = 40
-MOST_IDS = 1 << _ID_BITS
+MOST_IDS = 1 << 40
 """Ids are below this."""
 
 
@@ -30,16 +33,75 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     state: State
     created_at: float
     due_at: float | None = None
+    batch: str | None = None
+
+
+class EventHead(msgspec.Struct, frozen=True, gc=False):
+    """Whose event it is, and the how manyth of its order."""
+
+    remote: str
+    task_id: str
+    number: int
+
+
+class Events(NamedTuple):
+    """The events of an order: how many were dropped, and the ids of those that are kept, oldest first."""
+
+    dropped: int
+    ids: tuple[int, ...]
+
+
+_Loaded: TypeAlias = defaultdict[str | None, defaultdict[tuple[str, State], list[int]]]
+"""Entries by batch (None: of all), remote and state, not sorted yet."""
+
+
+class Created:
+    """Orders by when they were created, in a list for each remote and state."""
+
+    def __init__(self, entries: Mapping[tuple[str, State], Iterable[int]] = {}) -> None:
+        self._lists = defaultdict(SortedList, {key: SortedList(some) for key, some in entries.items()})
+
+    def __bool__(self) -> bool:
+        return any(self._lists.values())
+
+    def add(self, order: Order, doc_id: int) -> None:
+        """Take an order in."""
+        self._lists[order.remote, order.state].add(_entry(order.created_at, doc_id))
+
+    def remove(self, order: Order, doc_id: int) -> None:
+        """Take an order out."""
+        self._lists[order.remote, order.state].remove(_entry(order.created_at, doc_id))
+
+    def among(self, query: Query) -> Sequence["SortedList[int]"]:
+        """Give the lists of a query's remote and states."""
+        remote, states = query.remote, query.states
+        return [
+            entries
+            for (whose, state), entries in self._lists.items()
+            if (remote is None or whose == remote) and (states is None or state in states)
+        ]
+
+    def counts(self) -> Mapping[State, int]:
+        """Count orders by state."""
+        counts = dict.fromkeys(State, 0)
+        for (_, state), entries in self._lists.items():
+            counts[state] += len(entries)
+        return counts
+
+
+_NOTHING = Created()
 
 
 class Index:
-    """Finds orders by key, state and due time, and their events."""
+    """Finds orders by key, state, batch and due time, and their events."""
 
     def __init__(self) -> None:
-        self._ids: dict[str, dict[str, int]] = {}
-        self._created: dict[tuple[str, State], SortedList[int]] = {}
-        self._due: dict[str, list[int]] = {}
+        self._ids: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        self._created = Created()
+        self._batches: dict[str, Created] = {}
+        self._due: defaultdict[str, list[int]] = defaultdict(list)
         self._events: dict[int, tuple[int, ...]] = {}
+        self._dropped: dict[int, int] = {}
 
     @classmethod
     def of(cls, stored: Iterable[Iterable[tuple[int, Head | Order]]]) -> "Index":
@@ -52,22 +114,27 @@ class Index:
             KeyError: with the id of an order whose key another has already.
         """
         index = cls()
-        created: dict[tuple[str, State], list[int]] = {}
+        loaded: _Loaded = defaultdict(lambda: defaultdict(list))
         for heads in stored:
-            index._load(heads, created)
+            index._load(heads, loaded)
         for heap in index._due.values():
             heapq.heapify(heap)
-        index._created = {key: SortedList(entries) for key, entries in created.items()}
+        index._created = Created(loaded.pop(None, {}))
+        index._batches = {str(batch): Created(entries) for batch, entries in loaded.items()}
         return index
 
-    def _load(self, heads: Iterable[tuple[int, Head | Order]], created: dict[tuple[str, State], list[int]]) -> None:
+    def _load(self, heads: Iterable[tuple[int, Head | Order]], loaded: _Loaded) -> None:
+        created, pending = loaded[None], State.PENDING
         for doc_id, head in heads:
-            ids = self._ids.setdefault(head.remote, {})
-            if ids.setdefault(head.task_id, doc_id) != doc_id:
+            remote, state = head.remote, head.state
+            if self._ids[remote].setdefault(head.task_id, doc_id) != doc_id:
                 raise KeyError(doc_id)
-            created.setdefault((head.remote, head.state), []).append(_entry(head.created_at, doc_id))
-            if head.state is State.PENDING and head.due_at is not None:
-                self._due.setdefault(head.remote, []).append(_entry(head.due_at, doc_id))
+            entry = int(head.created_at * 1e6) * MOST_IDS + doc_id
+            created[remote, state].append(entry)
+            if head.batch is not None:
+                loaded[head.batch][remote, state].append(entry)
+            if state is pending and head.due_at is not None:
+                self._due[remote].append(int(head.due_at * 1e6) * MOST_IDS + doc_id)
 
     # --- What is there ---
 
@@ -78,24 +145,24 @@ class Index:
 
     def counts(self) -> Mapping[State, int]:
         """Count orders by state."""
-        counts = dict.fromkeys(State, 0)
-        for (_, state), entries in self._created.items():
-            counts[state] += len(entries)
-        return counts
+        return self._created.counts()
 
-    def count(self, *, remote: str | None, states: frozenset[State] | None) -> int:
-        """Count the orders of a remote (or all) in some states (or all)."""
-        return sum(map(len, self._lists(remote, states)))
+    def count(self, query: Query) -> int:
+        """Count the orders of a query's remote, states and batch."""
+        return sum(map(len, self._among(query)))
 
-    def ids(self, *, remote: str | None, states: frozenset[State] | None) -> list[int]:
+    def ids(self, query: Query) -> list[int]:
         """Give the ids of those orders, in no order."""
-        return [entry % MOST_IDS for entry in chain.from_iterable(self._lists(remote, states))]
+        return [entry % MOST_IDS for entry in chain.from_iterable(self._among(query))]
 
-    def by_creation(
-        self, *, remote: str | None, states: frozenset[State] | None, descending: bool, start: float | None
-    ) -> Iterator[tuple[int, int]]:
-        """Give when those orders were created, in microseconds, and their ids, from the time *start* on."""
-        lists = self._lists(remote, states)
+    def by_creation(self, query: Query, start: float | None) -> Iterator[tuple[int, int]]:
+        """Give when those orders were created, in microseconds, and their ids, in a query's direction.
+
+        Args:
+            query: whose remote, states and batch are meant.
+            start: epoch seconds to begin at; None for the end that comes first.
+        """
+        lists, descending = self._among(query), query.descending
         if start is None:
             walks: Iterable[Iterator[int]] = [reversed(entries) if descending else iter(entries) for entries in lists]
         elif descending:
@@ -104,39 +171,43 @@ class Index:
             walks = [entries.irange(minimum=_entry(start, 0)) for entries in lists]
         return (divmod(entry, MOST_IDS) for entry in heapq.merge(*walks, reverse=descending))
 
-    def _lists(self, remote: str | None, states: frozenset[State] | None) -> Sequence[SortedList[int]]:
-        return [
-            entries
-            for (whose, state), entries in self._created.items()
-            if (remote is None or whose == remote) and (states is None or state in states)
-        ]
+    def _among(self, query: Query) -> Sequence["SortedList[int]"]:
+        created = self._created if query.batch is None else self._batches.get(query.batch, _NOTHING)
+        return created.among(query)
 
     # --- What becomes of it ---
 
     def put(self, doc_id: int, after: Order, before: Order | None, *, claimed: bool = False) -> None:
         """Note what an order has become; a claimed one is in no heap."""
         if before is None:
-            self._ids.setdefault(after.remote, {})[after.task_id] = doc_id
-        if before is None or (before.state, before.created_at) != (after.state, after.created_at):
-            if before is not None:
-                self._created[before.remote, before.state].remove(_entry(before.created_at, doc_id))
-            self._list(after.remote, after.state).add(_entry(after.created_at, doc_id))
+            self._ids[after.remote][after.task_id] = doc_id
+            self._list(doc_id, after)
+        elif (before.state, before.created_at, before.batch) != (after.state, after.created_at, after.batch):
+            self._unlist(doc_id, before)
+            self._list(doc_id, after)
         elif not claimed and before.due_at == after.due_at:
             return
         if after.state is State.PENDING and after.due_at is not None:
-            heapq.heappush(self._due.setdefault(after.remote, []), _entry(after.due_at, doc_id))
+            heapq.heappush(self._due[after.remote], _entry(after.due_at, doc_id))
 
     def remove(self, doc_id: int, order: Order) -> None:
         """Forget an order that is in no heap, and its events."""
         del self._ids[order.remote][order.task_id]
-        self._created[order.remote, order.state].remove(_entry(order.created_at, doc_id))
+        self._unlist(doc_id, order)
         self._events.pop(doc_id, None)
+        self._dropped.pop(doc_id, None)
 
-    def _list(self, remote: str, state: State) -> SortedList[int]:
-        entries = self._created.get((remote, state))
-        if entries is None:
-            entries = self._created[remote, state] = SortedList()
-        return entries
+    def _list(self, doc_id: int, order: Order) -> None:
+        self._created.add(order, doc_id)
+        if order.batch is not None:
+            self._batches.setdefault(order.batch, Created()).add(order, doc_id)
+
+    def _unlist(self, doc_id: int, order: Order) -> None:
+        self._created.remove(order, doc_id)
+        if order.batch is not None:
+            self._batches[order.batch].remove(order, doc_id)
+            if not self._batches[order.batch]:
+                del self._batches[order.batch]
 
     # --- Due times ---
 
@@ -162,13 +233,15 @@ class Index:
 
     # --- Events ---
 
-    def events(self, doc_id: int) -> tuple[int, ...]:
-        """Give the ids of an order's events, oldest first."""
-        return self._events.get(doc_id, ())
+    def events(self, doc_id: int) -> Events:
+        """Tell which events an order has."""
+        return Events(self._dropped.get(doc_id, 0), self._events.get(doc_id, ()))
 
-    def set_events(self, doc_id: int, events: tuple[int, ...]) -> None:
+    def set_events(self, doc_id: int, events: Events) -> None:
         """Note which events an order has."""
-        self._events[doc_id] = events
+        self._events[doc_id] = events.ids
+        if events.dropped:
+            self._dropped[doc_id] = events.dropped
 
 
 def _entry(moment: float, doc_id: int) -> int:

@@ -7,9 +7,10 @@ disk, and the disk is never asked twice for what one sync can do.
 
 import asyncio
 import gc
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,14 +29,19 @@ from poller.stores.folding import fold, fold_elsewhere
 from poller.stores.journal import Change, encode
 from poller.stores.ledger import SMALLEST_FULL_JOURNAL, Ledger
 from poller.stores.listing import Listing
-from poller.stores.rules import admit, succeed
+from poller.stores.loading import EVENTS, ORDERS
+from poller.stores.rules import admit
 from poller.stores.search import condition, is_indexed, likely
-from poller.stores.shelf import EVENTS, ORDERS, Found, Shelf
+from poller.stores.shelf import Found, Shelf
 from poller.stores.snapshot import Snapshot
 
 T = TypeVar("T")
-_SLICE = 500
-"""How many orders are looked at before others get their turn: about two milliseconds."""
+_SLICE = 50
+"""How many orders are looked at before we look at the clock."""
+_TURN = 0.002
+"""Seconds after which others get their turn."""
+_FORGOTTEN = 200
+"""How many orders are forgotten in one commit."""
 
 
 class TinyStore:
@@ -123,7 +129,6 @@ class TinyStore:
     async def save(self, order: Order, event: Event | None = None, *, durable: bool = True) -> None:
         """Replace an order by its next version and add to its history, in one change."""
         self._commits.demand()
-        succeed(self._shelf.order(order.key), order)
         self._shelf.replace(order, event)
         if durable:
             await self._commits.settle()
@@ -139,11 +144,11 @@ class TinyStore:
             return shelf.page(query)
         listing: Listing[Found] = Listing(query)
         wanted, hopeful, ids = condition(query), likely(query), iter(shelf.ids(query))
-        while batch := list(islice(ids, _SLICE)):
-            for value, key, found in shelf.find(wanted, hopeful, batch, query.sort):
+        turn = _Turn()
+        while some := list(islice(ids, _SLICE)):
+            for value, key, found in shelf.find(wanted, hopeful, some, query.sort):
                 listing.offer(value, key, found)
-            if len(batch) == _SLICE:
-                await asyncio.sleep(0)
+            await turn.over()
         return listing.page(_order_of)
 
     async def history(self, key: Key) -> History:
@@ -158,10 +163,11 @@ class TinyStore:
         """Drop orders at rest that last changed before *before*, with their histories."""
         forgotten = 0
         ids = iter(self._shelf.resting())
-        while batch := list(islice(ids, _SLICE)):
-            forgotten += self._shelf.forget(batch, before)
+        turn = _Turn()
+        while some := list(islice(ids, _FORGOTTEN)):
+            forgotten += self._shelf.forget(some, before)
             await self._commits.settle()
-            await asyncio.sleep(0)
+            await turn.over()
         return forgotten
 
     @property
@@ -214,8 +220,8 @@ class TinyStore:
     # --- The files ---
 
     async def _load(self, look: Callable[[], Snapshot]) -> None:
-        self._shelf = await finish(self._run(self._read, look))
-        gc.freeze()  # else every full collection would look at all that was loaded, for nothing
+        with _uncollected():
+            self._shelf = await finish(self._run(self._read, look))
         self._commits = Commits(self._ledger.append, linger=self._linger, written=self._after_commit)
 
     def _read(self, look: Callable[[], Snapshot]) -> Shelf:
@@ -252,6 +258,32 @@ class TinyStore:
     async def _folded(self) -> None:
         if self._folding is not None:
             await asyncio.wait([self._folding])
+
+
+class _Turn:
+    """What others must wait for: not much longer than ``_TURN`` at a time."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    async def over(self) -> None:
+        """Let others have theirs, if this one lasted long enough."""
+        if time.monotonic() - self._began > _TURN:
+            await asyncio.sleep(0)
+            self._began = time.monotonic()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the garbage collector away from what is loaded: with a million orders it would look at all of it, often."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 _decode = msgspec.json.Decoder(Order).decode

@@ -1,0 +1,45 @@
+"""Which orders are being worked on: facts of this process, written nowhere."""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import cast
+
+from poller.order import Order
+
+
+class Claims:
+    """Orders as their claims have changed them, and when the claims lapse."""
+
+    def __init__(self) -> None:
+        self._orders: defaultdict[str, dict[int, Order]] = defaultdict(dict)
+        self._lapses: defaultdict[str, list[tuple[float, int]]] = defaultdict(list)
+
+    def get(self, remote: str, doc_id: int) -> Order | None:
+        """Give an order as it was claimed; None if it was not."""
+        return self._orders[remote].get(doc_id)
+
+    def put(self, claimed: Iterable[tuple[int, Order]]) -> None:
+        """Note claims, new or prolonged: each lapses when its order is due."""
+        for doc_id, order in claimed:
+            self._orders[order.remote][doc_id] = order
+            heapq.heappush(self._lapses[order.remote], (_lapse(order), doc_id))
+
+    def drop(self, remote: str, doc_id: int) -> bool:
+        """End a claim; tell whether there was one."""
+        return self._orders[remote].pop(doc_id, None) is not None
+
+    def first_lapse(self, remote: str) -> tuple[float, int] | None:
+        """Give the claim that lapses first, as time and id; entries of those that were prolonged or ended go."""
+        heap, orders = self._lapses[remote], self._orders[remote]
+        while heap and (heap[0][1] not in orders or _lapse(orders[heap[0][1]]) != heap[0][0]):
+            heapq.heappop(heap)
+        return heap[0] if heap else None
+
+    def take(self, remote: str) -> None:
+        """Drop the entry that ``first_lapse`` gave."""
+        heapq.heappop(self._lapses[remote])
+
+
+def _lapse(claimed: Order) -> float:
+    return cast("float", claimed.due_at)
