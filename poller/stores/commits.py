@@ -65,7 +65,7 @@ class Commits:
     def demand(self) -> None:
         """Raise StoreUnavailable if nothing is taken."""
         if self.problem is not None:
-            raise StoreUnavailable(self.problem, hint="make room on its disk, or repair it")
+            raise StoreUnavailable(self.problem, hint="it goes on by itself as soon as its disk does")
 
     def stage(self, changes: bytes) -> None:
         """Take changes into the next commit.
@@ -125,11 +125,11 @@ class Commits:
             self._fail(error)
         elif self._current is not None:
             self._current.set_result(True)
-            self._current = None
-            self._go_on()
+            self._loop.call_soon(self._go_on)  # after those who waited, so that what they change next goes along
             self._written()
 
     def _go_on(self) -> None:
+        self._current = None
         if self._wanted:
             self._begin()
         elif self._staged:

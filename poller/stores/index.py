@@ -23,6 +23,8 @@ from poller.store import Query
 
 MOST_IDS = 1 << 40
 """Ids are below this."""
+_LATEST = 1e12
+"""Epoch seconds, some thirty thousand years from now: what is later is no time."""
 
 
 class Head(msgspec.Struct, frozen=True, gc=False):
@@ -151,9 +153,10 @@ class Index:
         """Count the orders of a query's remote, states and batch."""
         return sum(map(len, self._among(query)))
 
-    def ids(self, query: Query) -> list[int]:
-        """Give the ids of those orders, in no order."""
-        return [entry % MOST_IDS for entry in chain.from_iterable(self._among(query))]
+    def ids(self, query: Query) -> Iterator[int]:
+        """Give the ids of those orders as they are now, in no order, whatever is changed meanwhile."""
+        copies = [list(entries) for entries in self._among(query)]
+        return (entry % MOST_IDS for entry in chain.from_iterable(copies))
 
     def by_creation(self, query: Query, start: float | None) -> Iterator[tuple[int, int]]:
         """Give when those orders were created, in microseconds, and their ids, in a query's direction.
@@ -209,6 +212,11 @@ class Index:
             if not self._batches[order.batch]:
                 del self._batches[order.batch]
 
+    @property
+    def large(self) -> list[dict[str, int]]:
+        """What holds something of every order."""
+        return list(self._ids.values())
+
     # --- Due times ---
 
     def first_due(self, remote: str, due_at: Callable[[int], float | None]) -> tuple[float, int] | None:
@@ -242,6 +250,11 @@ class Index:
         self._events[doc_id] = events.ids
         if events.dropped:
             self._dropped[doc_id] = events.dropped
+
+
+def is_moment(moment: float | None) -> bool:
+    """Tell whether a time fits into an entry."""
+    return moment is None or 0 <= moment < _LATEST
 
 
 def _entry(moment: float, doc_id: int) -> int:

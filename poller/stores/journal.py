@@ -65,7 +65,7 @@ from poller.errors import StoreDamaged
 from poller.stores.files import Files, NewFile
 
 FORMAT = 1
-HINT = "`poller store verify` shows what the files hold; put back a backup, or move all of them away to start anew"
+HINT = "`poller store verify` shows what the files hold, `poller store repair` keeps what it can; or put back a backup"
 
 DocId: TypeAlias = int | str
 """TinyDB's ids are integers; a table of somebody else's may have words."""
@@ -324,5 +324,5 @@ def demand_format(path: Path, written: int) -> None:
     if written != FORMAT:
         raise StoreDamaged(
             f"{path} is in format {written}; this version knows format {FORMAT}",
-            hint="it was written by a newer poller: start that one again; `poller store verify` shows what it holds",
+            hint="it was written by a newer poller: start that one again, or take its orders out with its `poller store export`",
         )

@@ -71,6 +71,11 @@ class LiveStorage(Storage):
         """Which tables there are."""
         return frozenset(self._tables)
 
+    @property
+    def large(self) -> list[dict[DocId, bytes]]:
+        """What holds something of every document."""
+        return list(self._tables.values())
+
     def lines(self, table: str) -> Mapping[DocId, bytes]:
         """Give one table's documents as lines of JSON; empty if there is no such table."""
         return self._tables.get(table, _NOTHING)

@@ -13,7 +13,7 @@ import msgspec
 
 from poller.errors import StoreDamaged
 from poller.order import Order, State
-from poller.stores.index import MOST_IDS, EventHead, Events, Head, Index
+from poller.stores.index import MOST_IDS, EventHead, Events, Head, Index, is_moment
 from poller.stores.journal import HINT, DocId
 from poller.stores.live import LiveStorage
 from poller.stores.snapshot import Block, Piece, documents
@@ -103,6 +103,8 @@ class _Loading:
 def _vetted(line: Line) -> Order:
     """Read an order that somebody else wrote."""
     order = _order(line)
+    if not all(map(is_moment, (order.created_at, order.due_at))):
+        raise msgspec.ValidationError("its times are none")
     if order.state is State.PENDING and order.due_at is None:
         raise msgspec.ValidationError("it is pending, and due at no time")
     return order

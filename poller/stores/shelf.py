@@ -87,7 +87,7 @@ class Shelf:
         """Count the documents of every table."""
         return {name: len(self._storage.lines(name)) for name in sorted(self._storage.names)}
 
-    def ids(self, query: Query) -> Sequence[int]:
+    def ids(self, query: Query) -> Iterator[int]:
         """Give the ids of the orders of a query's remote, states and batch, whatever else it asks for."""
         return self._index.ids(query)
 
@@ -150,7 +150,7 @@ class Shelf:
             self._index.set_events(doc_id, events)
         self._index.put(doc_id, order, before, claimed=self._claims.drop(order.remote, doc_id))
 
-    def resting(self) -> Sequence[int]:
+    def resting(self) -> Iterator[int]:
         """Give the ids of the orders at rest."""
         return self._index.ids(Query(states=AT_REST))
 
@@ -167,6 +167,15 @@ class Shelf:
         for doc_id, order in old:
             self._index.remove(doc_id, order)
         return len(old)
+
+    def dismantle(self) -> None:
+        """Take everything out bit by bit, in a thread: a million documents that go at once stop all others."""
+        for lines in self._storage.large:
+            while lines:
+                lines.popitem()
+        for ids in self._index.large:
+            while ids:
+                ids.popitem()
 
     # --- Claims: facts of this process, told to no sink ---
 

@@ -45,10 +45,13 @@ _MARK = b',"crc32":"'
 _INTEGER = re.compile("0|-?[1-9][0-9]*", re.ASCII)
 _MINUS_ZERO = b'"-0":'
 """The one id that a reader of numbers takes for another."""
-_BLOCK = 2**20
+_BLOCK = 2**18
+"""Bytes that are read, checked and decoded at a time: some milliseconds for which no other thread runs."""
 
 _numbered = msgspec.json.Decoder(dict[int, msgspec.Raw]).decode
 _named = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_LOST = "`poller store repair` takes back the snapshot before, if it is there; `poller store import` puts in a backup"
+
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -290,7 +293,8 @@ def _read_foreign(path: Path, stream: BinaryIO) -> dict[str, dict[str, Any]]:
     try:
         tables = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise StoreDamaged(f"{path} is not JSON: {error}" if text else f"{path} is empty", hint=HINT) from error
+        what = f"is not JSON: {error}" if text.strip(b"\0") else "is empty" if not text else "holds nothing but zeros"
+        raise StoreDamaged(f"{path} {what}", hint=_LOST) from error
     if text.startswith(_FIRST_LINE + b'"') or (isinstance(tables, dict) and OURS in tables):
         raise StoreDamaged(f"{path} was written by poller and changed since: its last line is not ours", hint=HINT)
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):

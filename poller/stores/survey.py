@@ -1,5 +1,6 @@
 """What is on disk, and what follows from it. Reads only; ``journal`` has the rules."""
 
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,6 +92,7 @@ def survey(names: Names, *, files: Files, only: Path | None = None) -> Survey:
     due = tuple(reader for reader in readers if reader.header.generation > snapshot.about.generation)
     if only is None:
         _demand_continued(snapshot, readers, due)
+    _demand_contained(snapshot, [reader for reader in readers if reader not in due])
     _demand_chain(snapshot.about.generation + 1, due)
     _demand_chain(readers[0].header.generation if readers else 0, readers)
     return Survey(snapshot=snapshot, stale=tuple(r.path for r in readers if r not in due), due=due)
@@ -122,7 +124,8 @@ def summed_up(found: Survey) -> tuple[Edits, int]:
 def _demand_nothing(names: Names) -> None:
     for path in (names.full, names.journal, names.previous):
         if path.exists():
-            raise StoreDamaged(f"{names.snapshot} is missing, but {path.name} is there", hint=HINT)
+            hint = "put the snapshot back, or `poller store repair` makes one of what is there"
+            raise StoreDamaged(f"{names.snapshot} is missing, but {path.name} is there", hint=hint)
 
 
 def _demand_chain(first: int, readers: Sequence[Reader]) -> None:
@@ -131,7 +134,7 @@ def _demand_chain(first: int, readers: Sequence[Reader]) -> None:
             raise StoreDamaged(
                 f"{reader.path} is generation {reader.header.generation} where {generation} belongs; "
                 "what came between is missing",
-                hint=HINT,
+                hint="put it back; `poller store repair` goes on without, and says what is lost",
             )
 
 
@@ -145,8 +148,20 @@ def _demand_continued(snapshot: Snapshot, readers: Sequence[Reader], due: Sequen
         raise StoreDamaged(
             f"{snapshot.path} is a TinyDB file that no journal of poller continues, "
             f"but {readers[0].path.name} is there",
-            hint="that journal belongs to another snapshot: put both back, or move the journal away",
+            hint="put its own snapshot back, or move the journal away; `poller store repair` takes the orders of both",
         )
+
+
+def _demand_contained(snapshot: Snapshot, stale: Sequence[Reader]) -> None:
+    for reader in stale:
+        deque(reader, maxlen=0)
+        if reader.number > snapshot.about.sequence:
+            raise StoreDamaged(
+                f"{reader.path} goes on to frame {reader.number}, but {snapshot.path}, which should hold all of it, "
+                f"ends with frame {snapshot.about.sequence}",
+                hint="they are of two stores: put back the snapshot that the journal continues; "
+                "`poller store repair` takes the orders of both",
+            )
 
 
 def _demand_whole(reader: Reader, *, last: bool) -> None:

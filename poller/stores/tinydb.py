@@ -7,6 +7,7 @@ disk, and the disk is never asked twice for what one sync can do.
 
 import asyncio
 import gc
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -143,7 +144,7 @@ class TinyStore:
         if is_indexed(query):
             return shelf.page(query)
         listing: Listing[Found] = Listing(query)
-        wanted, hopeful, ids = condition(query), likely(query), iter(shelf.ids(query))
+        wanted, hopeful, ids = condition(query), likely(query), shelf.ids(query)
         turn = _Turn()
         while some := list(islice(ids, _SLICE)):
             for value, key, found in shelf.find(wanted, hopeful, some, query.sort):
@@ -162,7 +163,7 @@ class TinyStore:
     async def forget(self, *, before: float) -> int:
         """Drop orders at rest that last changed before *before*, with their histories."""
         forgotten = 0
-        ids = iter(self._shelf.resting())
+        ids = self._shelf.resting()
         turn = _Turn()
         while some := list(islice(ids, _FORGOTTEN)):
             forgotten += self._shelf.forget(some, before)
@@ -198,7 +199,9 @@ class TinyStore:
             with suppress(StoreUnavailable):
                 await self._commits.close()
             await self._folded()
+            before = self._shelf
             await self._load(self._ledger.reopen)
+            await self._run(before.dismantle)
 
     async def _close(self) -> None:
         async with self._turn:
@@ -220,7 +223,7 @@ class TinyStore:
     # --- The files ---
 
     async def _load(self, look: Callable[[], Snapshot]) -> None:
-        with _uncollected():
+        with _in_the_background():
             self._shelf = await finish(self._run(self._read, look))
         self._commits = Commits(self._ledger.append, linger=self._linger, written=self._after_commit)
 
@@ -274,15 +277,17 @@ class _Turn:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Keep the garbage collector away from what is loaded: with a million orders it would look at all of it, often."""
-    enabled = gc.isenabled()
+def _in_the_background() -> Iterator[None]:
+    """Load while others go on: they get their turn each millisecond, and no collection looks at what is loaded."""
+    collecting, interval = gc.isenabled(), sys.getswitchinterval()
     gc.disable()
+    sys.setswitchinterval(0.001)
     try:
         yield
     finally:
+        sys.setswitchinterval(interval)
         gc.freeze()
-        if enabled:
+        if collecting:
             gc.enable()
 
 
