@@ -324,5 +324,5 @@ def demand_format(path: Path, written: int) -> None:
     if written != FORMAT:
         raise StoreDamaged(
             f"{path} is in format {written}; this version knows format {FORMAT}",
-            hint="it was written by a newer poller: start that one again, or take its orders out with its `poller store export`",
+            hint="it was written by a newer poller: start that one again, or carry its orders over with its `export`",
         )

@@ -14,6 +14,7 @@ guard of its own:
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import filelock
@@ -99,11 +100,11 @@ class Lock:
         self._lock.release()
 
     def _writer(self) -> Header | None:
-        """Tell who began the journal, if anybody did."""
-        try:
-            return Reader(self._names.journal, files=self._files).header
-        except (OSError, StoreDamaged):
-            return None
+        """Tell who began the last journal, if anybody did."""
+        for path in (self._names.journal, self._names.full):
+            with suppress(OSError, StoreDamaged):
+                return Reader(path, files=self._files).header
+        return None
 
     def _demand_dead(self, writer: Header | None) -> None:
         if writer is not None and _is_alive(writer):
