@@ -57,8 +57,14 @@ def fold_elsewhere(names: Names) -> None:
     """
     command = [sys.executable, "-m", __name__, str(names.snapshot)]
     environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
-    done = subprocess.run(  # noqa: S603 - our own module
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    done = subprocess.run(  # noqa: S603 - our own module, in a group of its own that no Ctrl-C reaches
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        process_group=0,
     )
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()

@@ -9,6 +9,8 @@ The files of a store
 ``orders.json.previous``      the snapshot before this one
 ``orders.json.lock``          locked while a process has the store open (see ``lock``)
 
+A file whose name ends in ``.new`` or ``.folded`` is being made, or was; it counts for nothing.
+
 The format
 ==========
 
