@@ -1,24 +1,17 @@
-"""TinyDB's face: ours means what TinyDB's own means, and costs what it changes."""
+"""TinyDB's face: what an operation costs, and what it leaves on disk."""
 
-import copy
-import json
 import os
-from types import MappingProxyType
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tinydb import TinyDB, where
-from tinydb.operations import add, decrement, delete, increment, subtract
-from tinydb.operations import set as set_field
-from tinydb.queries import Query
-from tinydb.storages import MemoryStorage
+from tinydb.operations import increment
 from tinydb.table import Document
 
 from poller.errors import StoreError, StoreLocked
 from poller.stores.journal import Change, Create, Delete, Drop, Put
 from poller.stores.live import LiveStorage
 from poller.stores.tables import Database
+from tests.databases import everything, told
 
 
 class Recorder(LiveStorage):
@@ -38,32 +31,6 @@ def database():
     return made
 
 
-# --- Against TinyDB itself --------------------------------------------------------------------
-
-
-class CopyingStorage(MemoryStorage):
-    """TinyDB's memory, giving and taking JSON as its file storage does."""
-
-    def read(self):
-        return json.loads(json.dumps(self.memory))
-
-    def write(self, data):
-        self.memory = json.loads(json.dumps(data))
-
-
-VALUES = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.text(max_size=3), st.floats(-5, 5))
-FIELDS = st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3)
-IDS = st.integers(1, 8)
-NUMBERS = st.integers(-2, 2)
-DOCUMENTS = st.one_of(FIELDS, st.builds(Document, FIELDS, IDS))
-CONDITIONS = st.one_of(
-    st.builds(lambda field, value: where(field) == value, st.sampled_from("abc"), VALUES),
-    st.builds(lambda field: where(field).exists(), st.sampled_from("abc")),
-    st.builds(lambda field: ~where(field).exists(), st.sampled_from("abc")),
-    st.builds(lambda n: Query().fragment({"a": n}), NUMBERS),
-)
-
-
 def poisoned(document):
     """An updater that does something first and then fails for a document with a "b"."""
     document["touched"] = True
@@ -74,83 +41,6 @@ def poisoned(document):
 def unwritable(document):
     """An updater that leaves something that JSON does not have."""
     document["a"] = {1, 2}
-
-
-UPDATES = st.one_of(
-    FIELDS,
-    st.just(poisoned),
-    st.just(unwritable),
-    st.sampled_from([increment("a"), decrement("b"), delete("c"), add("a", 2), subtract("b", 1), set_field("c", "z")]),
-)
-
-OPERATIONS = st.one_of(
-    st.tuples(st.just("insert"), DOCUMENTS),
-    st.tuples(st.just("insert_multiple"), st.lists(DOCUMENTS, max_size=3)),
-    st.tuples(st.just("update"), UPDATES, st.none() | CONDITIONS),
-    st.tuples(st.just("update"), UPDATES, st.none(), st.lists(IDS, max_size=3)),
-    st.tuples(st.just("update_multiple"), st.lists(st.tuples(UPDATES, CONDITIONS), max_size=3)),
-    st.tuples(st.just("upsert"), DOCUMENTS, st.none() | CONDITIONS),
-    st.tuples(st.just("remove"), CONDITIONS),
-    st.tuples(st.just("remove"), st.none(), st.lists(IDS, max_size=3)),
-    st.tuples(st.just("truncate")),
-    st.tuples(st.just("search"), CONDITIONS),
-    st.tuples(st.just("count"), CONDITIONS),
-    st.tuples(st.just("get"), CONDITIONS),
-    st.tuples(st.just("get"), st.none(), IDS),
-    st.tuples(st.just("get"), st.none(), st.none(), st.lists(IDS, max_size=3)),
-    st.tuples(st.just("contains"), st.none() | CONDITIONS, st.none() | IDS),
-    st.tuples(st.just("all")),
-    st.tuples(st.just("__len__")),
-    st.tuples(st.just("drop_table")),
-    st.tuples(st.just("drop_tables")),
-)
-
-
-def told(result):
-    """Make an answer comparable, ids included."""
-    if isinstance(result, Document):
-        return (result.doc_id, dict(result))
-    return [told(each) for each in result] if isinstance(result, list) else result
-
-
-def done(database, table, operation, *arguments):
-    """Do one operation; give its answer, or the kind of its error."""
-    try:
-        if operation.startswith("drop"):
-            names = [table] if operation == "drop_table" else []
-            return getattr(database, operation)(*names)
-        return told(getattr(database.table(table), operation)(*copy.deepcopy(arguments)))
-    except Exception as error:
-        return type(error)
-
-
-def everything(database):
-    """Show all tables as TinyDB lists them."""
-    return {name: told(database.table(name).all()) for name in database.tables()}
-
-
-@settings(max_examples=400)
-@given(st.lists(st.tuples(st.sampled_from(["orders", "x"]), OPERATIONS), max_size=12))
-def test_every_operation_does_what_tinydbs_does(operations):
-    """Answers, errors, documents, their ids and their order are TinyDB's own, whatever is done."""
-    theirs, ours = TinyDB(storage=CopyingStorage), Database(storage=LiveStorage)
-    for table, (operation, *arguments) in operations:
-        assert done(ours, table, operation, *arguments) == done(theirs, table, operation, *arguments)
-        assert everything(ours) == everything(theirs)
-        assert ours.storage.read() == (theirs.storage.read() or None)
-
-
-@pytest.mark.parametrize("removed", [[], [5], [4], [5, 4], [1, 2, 3, 4, 5]])
-@pytest.mark.parametrize("chosen", [2, 5, 7])
-def test_the_next_id_is_the_one_that_tinydb_takes(removed, chosen):
-    """After an id of one's own choice, numbering goes on from the highest that is there."""
-    taken = []
-    for database in (TinyDB(storage=CopyingStorage), Database(storage=LiveStorage)):
-        database.insert_multiple({} for _ in range(5))
-        database.remove(doc_ids=[*removed, chosen][: len(removed) + (chosen not in removed and chosen <= 5)])
-        database.insert(Document({}, doc_id=chosen))
-        taken.append((database.insert({}), database.insert({})))
-    assert taken[0] == taken[1]
 
 
 # --- What an operation costs ------------------------------------------------------------------
@@ -240,38 +130,6 @@ def test_the_query_cache_forgets_with_every_change(database):
     assert len(database.search(query)) == 1
 
 
-def test_documents_may_be_removed_while_they_are_listed(database):
-    """An iteration sees the documents as they were when it began."""
-    seen = [database.remove(doc_ids=[document.doc_id]) for document in database]
-    assert seen == [[1], [2], [3]]
-    assert len(database) == 0
-
-
-def test_any_mapping_may_be_inserted(database):
-    """What TinyDB takes for a document, we do."""
-    assert database.insert(MappingProxyType({"int": 4})) == 4
-    with pytest.raises(ValueError, match="not a Mapping"):
-        database.insert([1])
-
-
-def test_ids_may_be_words():
-    """A table with ids of another class keeps them, as TinyDB documents it."""
-
-    class Words(Database.table_class):
-        document_id_class = str
-
-    class ByWord(Database):
-        table_class = Words
-
-    database = ByWord(storage=LiveStorage)
-    database.insert(Document({"n": 1}, doc_id="seven"))
-    database.update({"n": 2}, doc_ids=["seven"])
-    database.upsert(Document({"n": 3}, doc_id="7"))
-    assert told(database.all()) == [("seven", {"n": 2}), ("7", {"n": 3})]
-    assert database.get(doc_id="7") == {"n": 3}
-    assert database.storage.read() == {"_default": {"seven": {"n": 2}, "7": {"n": 3}}}
-
-
 def test_the_whole_storage_can_be_read_and_written(database):
     """TinyDB's own way of giving and taking everything at once works too."""
     data = database.storage.read()
@@ -300,12 +158,6 @@ def test_updaters_see_a_mapping(database):
 
     database.table("_default")._update_table(updater)
     assert told(database.all()) == [(11, {"n": 3})]
-
-
-def test_our_own_table_is_not_to_be_had(database):
-    """What a snapshot says of itself is no table of documents."""
-    with pytest.raises(ValueError, match="_poller"):
-        database.table("_poller")
 
 
 # --- On disk, without an event loop ----------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, cast
 import msgspec
 from tinydb import TinyDB
 from tinydb.queries import QueryLike
+from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
 from poller.stores.journal import Change, Delete, DocId, Drop, Put
@@ -29,20 +30,33 @@ Fields: TypeAlias = Mapping[str, Any] | Callable[[MutableMapping[str, Any]], Non
 
 
 class LiveTable(Table):
-    """A TinyDB table whose operations cost what they change, not what the table holds."""
+    """A TinyDB table whose operations cost what they change, not what the table holds.
 
-    _storage: LiveStorage
+    Over a storage that is not live (one of TinyDB's own, or a middleware around one of ours)
+    it is TinyDB's table and no more: such a storage takes whole databases.
+
+    What TinyDB takes and this refuses, with a ValueError and nothing changed: NaN and the
+    infinities, and text with half a surrogate pair. Neither can be written as JSON in UTF-8.
+    """
+
     _next_id: int | None  # type: ignore[assignment]  # TinyDB begins with None and infers no more
 
-    def __init__(self, storage: LiveStorage, name: str, *args: Any, **kwargs: Any) -> None:
-        if name == OURS:
+    def __init__(self, storage: Storage, name: str, *args: Any, **kwargs: Any) -> None:
+        self._live = storage if isinstance(storage, LiveStorage) else None
+        if self._live and name == OURS:
             raise ValueError(f"the table {OURS!r} is poller's own")
+        if not args:
+            kwargs.setdefault("cache_size", self.default_query_cache_capacity)
         super().__init__(storage, name, *args, **kwargs)
 
     @property
     def lines(self) -> Mapping[DocId, bytes]:
-        """The documents as lines of JSON; never change them here."""
-        return self._storage.lines(self.name)
+        """The documents as lines of JSON; never change them here.
+
+        Raises:
+            TypeError: the storage is not live.
+        """
+        return _demand(self._live, self._storage).lines(self.name)
 
     def matching(self, cond: Condition, doc_ids: Iterable[DocId]) -> Iterator[tuple[DocId, dict[str, Any]]]:
         """Give those of some documents that match, with their ids."""
@@ -68,88 +82,116 @@ class LiveTable(Table):
 
     def get(self, cond: QueryLike | None = None, doc_id: int | None = None, doc_ids: list[int] | None = None) -> Any:
         """Get one document, or those of *doc_ids* that exist, as TinyDB does."""
-        if doc_id is not None or doc_ids is None:
-            return super().get(cast("QueryLike", cond), cast("None", doc_id))
+        if self._live is None or doc_id is not None or doc_ids is None:
+            return super().get(cast("QueryLike", cond), cast("None", doc_id), cast("Any", doc_ids))
         wanted = {doc_id_of(str(each)) for each in doc_ids}
         return [self._document(each, line) for each, line in list(self.lines.items()) if each in wanted]
 
     def update(self, fields: Fields, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
         """Update documents, as TinyDB does."""
-        if doc_ids is None and cond is not None:
-            doc_ids = self._found(cond)
-        return super().update(fields, None, doc_ids)
+        if self._live is None or doc_ids is not None:
+            return super().update(fields, cond, doc_ids)
+        return self._edit([(fields, _any if cond is None else cond)])
 
     def update_multiple(self, updates: Iterable[tuple[Fields, QueryLike]]) -> list[int]:
         """Update documents by several pairs of fields and condition, as TinyDB does."""
-        pairs = list(updates)
-        found = self._found(lambda document: any(cond(document) for _, cond in pairs))
+        return super().update_multiple(updates) if self._live is None else self._edit(list(updates))
+
+    def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
+        """Remove documents, as TinyDB does."""
+        if self._live is None or doc_ids is not None or cond is None:
+            return super().remove(cond, doc_ids)
+        removed: list[int] = []
+
+        def updater(draft: Draft) -> None:
+            removed.extend(draft.take(doc_id) for doc_id, document in draft.scan() if cond(document))
+
+        self._update_table(updater)
+        return removed
+
+    def _edit(self, pairs: Sequence[tuple[Fields, Condition]]) -> list[int]:
         updated: list[int] = []
 
         def updater(draft: Draft) -> None:
-            for doc_id in found:
+            for doc_id, document in draft.scan():
                 for fields, cond in pairs:
-                    if cond(document := draft[doc_id]):
-                        updated.append(doc_id)
+                    if cond(document):
+                        updated.append(draft.edit(doc_id, document))
                         fields(document) if callable(fields) else document.update(fields)
 
         self._update_table(updater)
         return updated
 
-    def remove(self, cond: QueryLike | None = None, doc_ids: Iterable[int] | None = None) -> list[int]:
-        """Remove documents, as TinyDB does."""
-        if doc_ids is None and cond is not None:
-            doc_ids = self._found(cond)
-        return super().remove(None, doc_ids)
-
-    def __len__(self) -> int:
-        return len(self.lines)
+    # --- What all of its other operations go through ---
 
     def _document(self, doc_id: DocId, line: bytes) -> Document:
         return self.document_class(decode(line), self.document_id_class(doc_id))
 
-    def _found(self, cond: Condition) -> list[Any]:
-        return [self.document_id_class(doc_id) for doc_id, _ in self.matching(cond, list(self.lines))]
-
     def _get_next_id(self) -> int:
-        if self._next_id is None:
-            self._next_id = self._storage.highest(self.name) + 1
-        self._next_id += 1
-        return self._next_id - 1
+        if self._live is not None and self._next_id is None:
+            self._next_id = self._live.highest(self.name) + 1
+        return cast("int", super()._get_next_id())  # type: ignore[no-untyped-call]
 
-    def _read_table(self) -> View:  # type: ignore[override]  # TinyDB only reads it
-        return View(self.lines)
+    def _read_table(self) -> Any:
+        return super()._read_table() if self._live is None else View(self._live.lines(self.name))
 
     def _update_table(self, updater: Callable[[Any], None]) -> None:
+        if self._live is None:
+            super()._update_table(updater)
+            return
         draft = Draft(self.lines, self.document_id_class)
         updater(draft)
-        self._storage.commit(draft.changes(self.name, exists=self.name in self._storage.names))
+        self._live.commit(draft.changes(self.name, exists=self.name in self._live.names))
         self.clear_cache()
 
 
 class Database(TinyDB):
     """TinyDB over live tables: ``Database(path)`` is used like ``TinyDB(path)``."""
 
-    table_class = LiveTable  # type: ignore[assignment]  # TinyDB declares its own class, and means a subclass
+    table_class = LiveTable
     default_storage_class = JournalStorage  # type: ignore[assignment]  # the same
-    _storage: LiveStorage
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._live = self._storage if isinstance(self._storage, LiveStorage) else None
 
     def commit(self, changes: Sequence[Change]) -> None:
-        """Make changes to several tables, all or none."""
-        self._storage.commit(changes)
+        """Make changes to several tables, all or none.
+
+        Raises:
+            TypeError: the storage is not live.
+        """
+        _demand(self._live, self._storage).commit(changes)
         for table in self._tables.values():
             table.clear_cache()
 
     def tables(self) -> set[str]:
         """Get the names of all tables."""
-        return set(self._storage.names)
+        return super().tables() if self._live is None else set(self._live.names)
 
     def drop_table(self, name: str) -> None:
         """Drop a table and all that is in it."""
+        if self._live is None:
+            super().drop_table(name)
+            return
         self._tables.pop(name, None)
-        if name in self._storage.names:
-            self._storage.commit([Drop(name)])
+        if name in self._live.names:
+            self._live.commit([Drop(name)])
 
     def drop_tables(self) -> None:
         """Drop all tables."""
-        self._storage.commit([Drop(name) for name in self._storage.names])
+        if self._live is None:
+            super().drop_tables()
+            return
+        self._live.commit([Drop(name) for name in self._live.names])
         self._tables.clear()
+
+
+def _any(_: Mapping[str, Any]) -> bool:
+    return True
+
+
+def _demand(live: LiveStorage | None, storage: Storage) -> LiveStorage:
+    if live is None:
+        raise TypeError(f"a {type(storage).__name__} takes whole databases, and no changes as LiveStorage does")
+    return live
