@@ -15,7 +15,8 @@ from poller.stores.edits import Edits
 from poller.stores.files import Files
 from poller.stores.journal import Create, Delete, Drop, Put
 from poller.stores.live import LiveStorage
-from poller.stores.snapshot import About, Row, Snapshot, write
+from poller.stores.pieces import About, Row
+from poller.stores.snapshot import Snapshot, write
 from tests.stores import ScriptedFiles
 
 ROWS = [
@@ -168,13 +169,16 @@ def test_a_tinydb_file_of_others_is_generation_0(path, options):
     assert tables.names == {"orders", "_default"}
 
 
-def test_a_snapshot_that_tinydb_has_rewritten_is_refused(path):
-    """Who edits a snapshot with TinyDB must take our table out of it, and is told so by the checksum."""
+def test_a_snapshot_that_tinydb_has_rewritten_is_somebody_elses(path):
+    """It was closed, so nothing continues what it was; and it goes on counting from there."""
     write(path, ROWS, ABOUT, files=Files())
     with TinyDB(path) as database:
         database.table("orders").insert({"task_id": "b"})
-    with pytest.raises(StoreDamaged, match="changed since"):
-        read(path)
+    snapshot = Snapshot(path, files=Files())
+    assert snapshot.foreign
+    assert snapshot.about == ABOUT
+    assert Row("orders", 13, b'{"task_id":"b"}') in read(path)
+    assert "_poller" not in {row.table for row in read(path)}
 
 
 # --- Journals over a snapshot ---------------------------------------------------------------

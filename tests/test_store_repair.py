@@ -17,8 +17,9 @@ from poller.store import Query
 from poller.stores import snapshot as snapshots
 from poller.stores.files import Files
 from poller.stores.journal import Delete, Header, Journal, Put, encode, seal
+from poller.stores.pieces import About, Row
 from poller.stores.repair import repair
-from poller.stores.snapshot import About, Row, Snapshot
+from poller.stores.snapshot import Snapshot
 from poller.stores.survey import Names
 from poller.stores.tinydb import TinyStore
 from poller.stores.verify import verify

@@ -92,12 +92,13 @@ def test_the_given_document_is_not_held_on_to(db):
 
 
 def test_ids_below_one_are_ids(opened, db):
-    """Zero and negative ids are kept, and numbering goes on from the highest all the same."""
+    """Zero and negative ids are kept, and a table that has no others is numbered on from them."""
     db.truncate()
     assert db.insert(Document({"name": "low"}, doc_id=-5)) == -5
-    assert db.insert(Document({"name": "zero"}, doc_id=0)) == 0
+    assert opened.again().insert({"name": "next"}) == -4
+    assert opened.db.insert(Document({"name": "zero"}, doc_id=0)) == 0
     assert opened.again().insert({"name": "one"}) == 1
-    assert [document.doc_id for document in opened.again()] == [-5, 0, 1]
+    assert [document.doc_id for document in opened.again()] == [-5, -4, 0, 1]
 
 
 # --- What a document may hold -----------------------------------------------------------------

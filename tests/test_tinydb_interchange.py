@@ -33,6 +33,7 @@ TABLES = {
 LAYOUTS = [
     {},
     {"indent": 4},
+    {"indent": 0},
     {"indent": "\t", "ensure_ascii": False},
     {"sort_keys": True},
     {"separators": (",", ":"), "ensure_ascii": False},
@@ -136,6 +137,45 @@ def test_each_goes_on_where_the_other_stopped(path):
     with Database(path) as ours:
         assert [document.get("n") for document in ours] == [7, 5, *[None] * 6]
         assert [document.doc_id for document in ours.table("other")] == [7, *range(8, 14)]
+
+
+@pytest.mark.parametrize("layout", [{}, {"indent": 4}, {"sort_keys": True, "separators": (",", ":")}], ids=str)
+def test_tinydb_may_change_what_ours_left(path, layout):
+    """Once ours is closed the file is TinyDB's to change, our own table and all; ours goes on from there."""
+    with Database(path) as ours:
+        ours.insert_multiple([{"n": 1}, {"n": 2}])
+    for turn in range(3):
+        with TinyDB(path, **layout) as theirs:
+            theirs.update(increment("n"), doc_ids=[1])
+            assert theirs.insert({"turn": turn}) == 3 + 2 * turn
+        before = path.read_bytes()
+        with Database(path) as ours:
+            assert path.with_name("shop.json.previous").read_bytes() == before
+            assert ours.get(doc_id=1) == {"n": 2 + turn}
+            assert ours.insert({"turn": turn}) == 4 + 2 * turn
+            assert ours.tables() == {"_default"}
+
+
+def test_what_tinydb_changes_under_an_open_store_is_refused(path):
+    """Its journal continues the file that was there before, so neither can be trusted."""
+    ours = Database(path)
+    ours.insert({"n": 1})
+    with TinyDB(path) as theirs:
+        theirs.insert({"n": 2})
+    before = path.read_bytes()
+    for leave in (ours.close, lambda: Database(path)):
+        with pytest.raises(StoreDamaged, match="changed by another program while poller had it open"):
+            leave()
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_ours_that_was_edited_is_refused(path):
+    """An editor leaves our layout, and then the checksum counts."""
+    with Database(path) as ours:
+        ours.insert({"n": 1})
+    path.write_bytes(path.read_bytes().replace(b'{"n":1}', b'{"n":2}').removesuffix(b"\n"))
+    with pytest.raises(StoreDamaged, match="changed since"):
+        Database(path)
 
 
 def test_tinydb_reads_what_ours_left(path):

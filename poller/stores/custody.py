@@ -8,7 +8,8 @@ from pathlib import Path
 from poller.stores import snapshot as snapshots
 from poller.stores.files import Files
 from poller.stores.lock import Lock
-from poller.stores.snapshot import About, Piece, Snapshot
+from poller.stores.pieces import About, Piece
+from poller.stores.snapshot import Snapshot
 from poller.stores.survey import Names
 
 

@@ -12,7 +12,7 @@ from operator import attrgetter
 import msgspec
 
 from poller.stores.journal import Change, Create, Delete, DocId, Drop, Put
-from poller.stores.snapshot import Piece, Row, documents
+from poller.stores.pieces import Piece, Row, documents
 
 
 class Edits:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from poller.errors import PollerError, StoreError
 from poller.stores import snapshot as snapshots
 from poller.stores.files import Files
-from poller.stores.snapshot import About
+from poller.stores.pieces import About
 from poller.stores.survey import Names, Survey, summed_up, survey
 
 Fold: TypeAlias = Callable[[Names], None]

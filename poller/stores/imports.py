@@ -17,7 +17,7 @@ from poller.stores.files import Files
 from poller.stores.inventory import Inventory, read_event, read_order, stock
 from poller.stores.journal import Change, Create, Delete, Put, Torn
 from poller.stores.loading import EVENTS, ORDERS
-from poller.stores.snapshot import About
+from poller.stores.pieces import About
 from poller.stores.survey import Names, Survey, summed_up, survey
 
 

@@ -16,7 +16,7 @@ from poller.stores.files import Files
 from poller.stores.index import MOST_IDS
 from poller.stores.journal import HINT, DocId
 from poller.stores.loading import EVENTS, ORDERS
-from poller.stores.snapshot import Piece, Row, rows_of
+from poller.stores.pieces import Piece, Row, rows_of
 from poller.stores.survey import Names, Survey, summed_up, survey
 from poller.stores.views import decode
 

@@ -15,7 +15,8 @@ from poller.stores.files import Files
 from poller.stores.folding import Fold, fold, folded
 from poller.stores.journal import Header, Journal, Reader
 from poller.stores.lock import Lock
-from poller.stores.snapshot import About, Row, Snapshot
+from poller.stores.pieces import About, Row
+from poller.stores.snapshot import Snapshot
 from poller.stores.survey import Names, Survey, survey
 
 SMALLEST_FULL_JOURNAL = 16 * 2**20
@@ -161,7 +162,8 @@ class Ledger:
             return snapshot
         aside, _ = self.names.aside
         self._files.unlink(aside)
-        snapshots.write(aside, snapshot.pieces(), About(), files=self._files)
+        about = About(generation=snapshot.about.generation, sequence=snapshot.about.sequence)
+        snapshots.write(aside, snapshot.pieces(), about, files=self._files)
         return self._replaced(aside)
 
     # --- Writing ---

@@ -1,13 +1,14 @@
 """Tables in memory, each document as its line of JSON."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import msgspec
 from tinydb.storages import Storage
 
 from poller.stores.journal import Change, Create, Delete, DocId, Drop, Put
-from poller.stores.snapshot import Piece, doc_id_of, documents, encode_document
+from poller.stores.pieces import OURS, Piece, doc_id_of, documents, encode_document
 from poller.stores.views import decode
 
 Sink: TypeAlias = Callable[[Sequence[Change]], None]
@@ -25,13 +26,13 @@ class _Lines(dict[DocId, bytes]):
 
     def put(self, doc_id: DocId, line: bytes) -> None:
         self[doc_id] = line
-        if self.highest is not None and isinstance(doc_id, int) and doc_id > self.highest:
+        if self.highest is not None and isinstance(doc_id, int) and (doc_id > self.highest or len(self) == 1):
             self.highest = doc_id
 
     def load(self, lines: Mapping[DocId, msgspec.Raw]) -> None:
+        before = (self.find_highest(),) if self else ()
         self.update(zip(lines, map(bytes, lines.values()), strict=True))
-        highest = max((doc_id for doc_id in lines if isinstance(doc_id, int)), default=0)
-        self.highest = max(self.highest or 0, highest)
+        self.highest = max((*before, *(doc_id for doc_id in lines if isinstance(doc_id, int))), default=0)
 
     def delete(self, doc_id: DocId) -> None:
         self.pop(doc_id, None)
@@ -99,11 +100,16 @@ class LiveStorage(Storage):
         return tables or None
 
     def write(self, data: dict[str, dict[str, Any]]) -> None:
-        """Replace everything, as TinyDB's storages do."""
-        changes: list[Change] = [Drop(name) for name in self._tables]
+        """Replace everything, as TinyDB's storages do; what stays as it is costs no change.
+
+        Raises:
+            TypeError, ValueError: it is no database, or holds what JSON does not have.
+        """
+        _demand_database(data)
+        changes: list[Change] = [Drop(name) for name in self._tables if name not in data]
         for name, table in data.items():
-            changes.append(Create(name))
-            changes.extend(_put(name, str(key), document) for key, document in table.items())
+            lines = {doc_id_of(str(key)): encode_document(document) for key, document in table.items()}
+            changes.extend(_changes(name, self._tables.get(name), lines))
         self.commit(changes)
 
     def _apply(self, change: Change) -> None:
@@ -123,5 +129,22 @@ class LiveStorage(Storage):
         return lines
 
 
-def _put(table: str, key: str, document: Mapping[str, Any]) -> Put:
-    return Put(table, doc_id_of(key), msgspec.Raw(encode_document(document)))
+def _changes(table: str, before: Mapping[DocId, bytes] | None, after: Mapping[DocId, bytes]) -> Iterator[Change]:
+    """Tell what makes a table into another, whose documents may stand in another order."""
+    if before is None:
+        yield Create(table)
+        before = {}
+    kept = [doc_id for doc_id in before if doc_id in after]
+    if kept != list(islice(after, len(kept))):
+        yield from (Drop(table), Create(table))
+        before = {}
+    yield from (Delete(table, doc_id) for doc_id in before if doc_id not in after)
+    yield from (Put(table, doc_id, msgspec.Raw(line)) for doc_id, line in after.items() if line != before.get(doc_id))
+
+
+def _demand_database(data: Mapping[str, Any]) -> None:
+    if OURS in data:
+        raise ValueError(f"the table {OURS!r} is poller's own")
+    for name, table in data.items():
+        if not isinstance(table, Mapping) or not all(isinstance(document, Mapping) for document in table.values()):
+            raise TypeError(f"{name!r} is not a table: a database is tables of documents, each a mapping")

@@ -16,7 +16,7 @@ from poller.order import Order, State
 from poller.stores.index import MOST_IDS, EventHead, Events, Head, Index, is_moment
 from poller.stores.journal import HINT, DocId
 from poller.stores.live import LiveStorage
-from poller.stores.snapshot import Block, Piece, documents
+from poller.stores.pieces import Block, Piece, documents
 
 T = TypeVar("T")
 Line: TypeAlias = bytes | msgspec.Raw

@@ -10,8 +10,8 @@ from poller.order import Key, Order
 from poller.stores.inventory import Document, EventLine, Inventory, is_id, key_of, read_event, read_order
 from poller.stores.journal import Change, Create, Delete, DocId, Drop, Put
 from poller.stores.loading import EVENTS, ORDERS
+from poller.stores.pieces import Row
 from poller.stores.rules import KEPT_EVENTS
-from poller.stores.snapshot import Row
 
 T = TypeVar("T")
 

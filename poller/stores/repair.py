@@ -29,8 +29,8 @@ from poller.stores.journal import Torn
 from poller.stores.journal_salvage import Shards, shards
 from poller.stores.loading import ORDERS
 from poller.stores.mending import Mending
+from poller.stores.pieces import About
 from poller.stores.salvage import Loss, Remains, remains
-from poller.stores.snapshot import About
 from poller.stores.survey import Names
 from poller.stores.verify import verify
 

@@ -23,7 +23,8 @@ from poller.stores.files import Files
 from poller.stores.inventory import read_event, read_order
 from poller.stores.journal import DocId, demand_format
 from poller.stores.loading import EVENTS, ORDERS
-from poller.stores.snapshot import OURS, About, Row, Snapshot, doc_id_of, encode_document
+from poller.stores.pieces import OURS, About, Row, doc_id_of, encode_document
+from poller.stores.snapshot import Snapshot
 from poller.stores.views import decode
 
 _KEY = re.compile(rb'"remote":("(?:[^"\\\n]|\\.)*"),"task_id":("(?:[^"\\\n]|\\.)*")')
@@ -85,12 +86,14 @@ def remains(path: Path, *, files: Files) -> Remains:
     """
     try:
         snapshot = Snapshot(path, files=files)
-        return Remains(rows=list(snapshot.rows()), about=snapshot.about, foreign=snapshot.foreign)
+        if not snapshot.foreign or snapshot.about == About():  # else TinyDB wrote anew what was ours
+            return Remains(rows=list(snapshot.rows()), about=snapshot.about, foreign=snapshot.foreign)
     except FileNotFoundError:
         return Remains(rows=[], losses=(Loss(file=path.name, what="the file is missing"),))
     except (StoreDamaged, msgspec.MsgspecError):
-        with files.open(path) as stream:
-            text = stream.read()
+        pass  # what can be read of it comes now
+    with files.open(path) as stream:
+        text = stream.read()
     for written in _ABOUT.findall(text[-512:]):
         demand_format(path, int(written))
     return _foreign(path, text) if _is_foreign(text) else _Lines(path, text).remains()

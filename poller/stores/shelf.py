@@ -22,8 +22,8 @@ from poller.stores.journal import Change
 from poller.stores.listing import Listing, Value
 from poller.stores.live import LiveStorage, Sink
 from poller.stores.loading import EVENTS, ORDERS, load
+from poller.stores.pieces import Piece
 from poller.stores.rules import AT_REST, KEPT_EVENTS, added, missing, succeed
-from poller.stores.snapshot import Piece
 from poller.stores.tables import Condition, Database, LiveTable
 
 Found: TypeAlias = Order | bytes

@@ -13,8 +13,9 @@
 
 The last line is ours: the generation, the number of the last frame that is in it, the
 CRC-32 of every byte before ``,"crc32"``, and whether a journal continues it. A file without
-a ``_poller`` table is TinyDB's own (or a shop's export) and is taken as generation 0; one
-with it must fit its checksum.
+a ``_poller`` table is TinyDB's own (or a shop's export) and is taken as generation 0. One
+with it must fit its checksum, or be written anew by TinyDB, in its own layout, while nobody
+had the store open: whoever may read a snapshot with TinyDB may change it as well.
 
 A snapshot is never changed, but for the digit of ``open``, which is overwritten in place. A
 new one is written beside it, synced, and renamed over it.
@@ -22,90 +23,27 @@ new one is written beside it, synced, and renamed over it.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
+from typing import BinaryIO
 from zlib import crc32
 
 import msgspec
 from msgspec.structs import replace
 
 from poller.errors import StoreDamaged
+from poller.stores import foreign
 from poller.stores.files import Files, NewFile
-from poller.stores.journal import FORMAT, HINT, DocId, demand_format
+from poller.stores.journal import HINT, DocId, demand_format
+from poller.stores.pieces import About, Block, Piece, Row, rows_of
 
-OURS = "_poller"
-"""The table that holds what a snapshot says of itself."""
 _FIRST_LINE = b"{\n"
 _LAST_LINE = re.compile(rb'"_poller": \{"1": \{"format":(\d+)(.*)\}\}\}\n', re.DOTALL)
 _ABOUT = re.compile(rb',"generation":(\d+),"sequence":(\d+),"crc32":"([0-9a-f]{8})","open":([01])')
 _AFTER_FLAG = len("}}}\n")
 _MARK = b',"crc32":"'
-_INTEGER = re.compile("0|-?[1-9][0-9]*", re.ASCII)
-_MINUS_ZERO = b'"-0":'
-"""The one id that a reader of numbers takes for another."""
 _BLOCK = 2**18
 """Bytes that are read, checked and decoded at a time: some milliseconds for which no other thread runs."""
-
-_numbered = msgspec.json.Decoder(dict[int, msgspec.Raw]).decode
-_named = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_LOST = "`poller store repair` takes back the snapshot before, if it is there; `poller store import` puts in a backup"
-
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-class Row(NamedTuple):
-    """A line of a snapshot: a document, or (without an id) the beginning of a table."""
-
-    table: str
-    doc_id: DocId | None = None
-    line: bytes = b""
-
-
-class Block(NamedTuple):
-    """Many lines of a snapshot at once: whole documents of one table."""
-
-    table: str
-    text: bytes
-
-    @property
-    def json(self) -> bytes:
-        """The documents as one JSON object."""
-        return b"{%s}" % self.text.rstrip(b",\n")
-
-
-Piece: TypeAlias = Row | Block
-
-
-class About(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot says of itself.
-
-    Attributes:
-        generation: how often journals were folded into it.
-        sequence: the number of the last frame that is in it.
-        open: whether a journal continues it, without which it is not all that was kept.
-    """
-
-    format: int = FORMAT
-    generation: int = 0
-    sequence: int = 0
-    crc32: str = ""
-    open: bool = False
-
-
-def encode_document(document: Mapping[str, Any]) -> bytes:
-    """Write a document as one line of JSON.
-
-    Raises:
-        TypeError, ValueError: it holds something that JSON does not have.
-    """
-    return _encoder.encode(document).encode()
-
-
-def doc_id_of(key: str) -> DocId:
-    """Read a document's id as TinyDB files write it."""
-    return int(key) if _INTEGER.fullmatch(key) else key
 
 
 class Snapshot:
@@ -125,10 +63,11 @@ class Snapshot:
         with files.open(path) as stream:
             self.size, last = _last_line(stream)
             ours = _LAST_LINE.fullmatch(last)
-            self._foreign = None if ours else _read_foreign(path, stream)
-            self.about = _read_about(path, ours[1], ours[2]) if ours else About()
             if ours:
+                self._foreign, self.about = None, _read_about(path, ours[1], ours[2])
                 _demand_checksum(path, stream, self.size - len(last) + last.rindex(_MARK), self.about.crc32)
+            else:
+                self._foreign, self.about = foreign.read(path, stream)
 
     @property
     def foreign(self) -> bool:
@@ -137,7 +76,7 @@ class Snapshot:
 
     def pieces(self) -> Iterator[Piece]:
         """Give what is in it, in order: each table's beginning, then its documents."""
-        return self._own_pieces() if self._foreign is None else _foreign_rows(self.path, self._foreign)
+        return self._own_pieces() if self._foreign is None else foreign.rows(self.path, self._foreign)
 
     def rows(self) -> Iterator[Row]:
         """Give what is in it, in order, line by line."""
@@ -172,26 +111,6 @@ class Snapshot:
             stream.readline()
             while lines := stream.read(_BLOCK) + stream.readline():
                 yield lines
-
-
-def documents(piece: Piece) -> dict[DocId, msgspec.Raw]:
-    """Read a piece: each document's JSON under its id.
-
-    Raises:
-        msgspec.MsgspecError: it is not what a snapshot holds.
-    """
-    if isinstance(piece, Row):
-        return {} if piece.doc_id is None else {piece.doc_id: msgspec.Raw(piece.line)}
-    text = piece.json
-    with suppress(msgspec.ValidationError):  # unless its ids are not all numbers
-        if _MINUS_ZERO not in text:
-            return cast("dict[DocId, msgspec.Raw]", _numbered(text))
-    return {doc_id_of(key): line for key, line in _named(text).items()}
-
-
-def rows_of(block: Block) -> Iterator[Row]:
-    """Give the documents of a block one by one."""
-    return (Row(block.table, doc_id, bytes(line)) for doc_id, line in documents(block).items())
 
 
 def write(path: Path, pieces: Iterable[Piece], about: About, *, files: Files) -> None:
@@ -282,37 +201,3 @@ def _demand_checksum(path: Path, stream: BinaryIO, size: int, wanted: str) -> No
             f"{path}: its checksum is {crc:08x} where its last line says {wanted}; it is damaged, or was edited",
             hint=HINT,
         )
-
-
-# --- TinyDB files of others ---------------------------------------------------------------
-
-
-def _read_foreign(path: Path, stream: BinaryIO) -> dict[str, dict[str, Any]]:
-    stream.seek(0)
-    text = stream.read()
-    try:
-        tables = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        what = f"is not JSON: {error}" if text.strip(b"\0") else "is empty" if not text else "holds nothing but zeros"
-        raise StoreDamaged(f"{path} {what}", hint=_LOST) from error
-    if text.startswith(_FIRST_LINE + b'"') or (isinstance(tables, dict) and OURS in tables):
-        raise StoreDamaged(f"{path} was written by poller and changed since: its last line is not ours", hint=HINT)
-    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        raise StoreDamaged(f"{path} is not a TinyDB file: it is no object of tables", hint=HINT)
-    return tables
-
-
-def _foreign_rows(path: Path, tables: dict[str, dict[str, Any]]) -> Iterator[Row]:
-    for table, documents in tables.items():
-        yield Row(table)
-        for key, document in documents.items():
-            yield Row(table, doc_id_of(key), _line(path, table, key, document))
-
-
-def _line(path: Path, table: str, key: str, document: object) -> bytes:
-    try:
-        if isinstance(document, dict):
-            return encode_document(document)
-    except ValueError as error:
-        raise StoreDamaged(f"{path}: document {key} of table {table!r} cannot be kept: {error}", hint=HINT) from error
-    raise StoreDamaged(f"{path}: document {key} of table {table!r} is not an object", hint=HINT)

@@ -21,7 +21,7 @@ from tinydb.table import Document, Table
 from poller.stores.journal import Change, Delete, DocId, Drop, Put
 from poller.stores.journaled import JournalStorage
 from poller.stores.live import LiveStorage
-from poller.stores.snapshot import OURS, doc_id_of
+from poller.stores.pieces import OURS, doc_id_of
 from poller.stores.views import Draft, View, decode
 
 Condition: TypeAlias = Callable[[Mapping[str, Any]], bool]

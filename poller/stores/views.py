@@ -6,7 +6,7 @@ from typing import Any, cast
 import msgspec
 
 from poller.stores.journal import Change, Create, Delete, DocId, Drop, Put
-from poller.stores.snapshot import doc_id_of, encode_document
+from poller.stores.pieces import doc_id_of, encode_document
 
 decode = msgspec.json.Decoder(dict[str, Any]).decode
 """Reads a document's line."""

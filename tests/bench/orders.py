@@ -14,7 +14,7 @@ from poller.outcome import Cause
 from poller.stores import snapshot
 from poller.stores.files import Files
 from poller.stores.loading import EVENTS, ORDERS
-from poller.stores.snapshot import About, Row
+from poller.stores.pieces import About, Row
 
 NOW = 1_800_000_000.0
 """Epoch seconds at which everything happens; what is due lies within the day after."""
