@@ -2,6 +2,8 @@
 
 from hypothesis import settings
 
+pytest_plugins = ["tests.tally"]
+
 # A shared core may be slow for once, so no example has a deadline.
 settings.register_profile("poller", deadline=None, max_examples=75, print_blob=True)
 settings.load_profile("poller")

@@ -1,15 +1,18 @@
 """What the tests of the stores share: orders to keep, and a file system that fails on purpose."""
 
-import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from poller.order import Order, State
 from poller.outcome import File
 from poller.stores.files import Files
+from poller.stores.tinydb import TinyStore
 
-OPERATIONS = ("open", "create", "write", "sync", "close", "link", "rename", "unlink", "sync_folder")
+OPERATIONS = tuple(name for name in vars(Files) if not name.startswith("_"))
+"""All that a store asks of the operating system."""
 
 
 def an_order(task_id: str = "t1", **given: Any) -> Order:
@@ -34,6 +37,34 @@ def a_file(name: str = "t1.pdf") -> File:
     return File(name=name, size=3, sha256="ab" * 32, media_type="application/pdf", published_at=7.0)
 
 
+def die(store: TinyStore) -> None:
+    """Let go of a store as the end of its process would: nothing is written any more, and the lock is free."""
+    store._commits._work.put(None)
+    store._ledger._lock.release()
+    store._pool.shutdown()
+
+
+TORN = b'deadbeef [99,[["put","orders"'
+"""The beginning of a frame."""
+
+
+def tear(journal: Path) -> int:
+    """Begin one more frame in a journal, and do not complete it; tell at which byte it begins."""
+    with journal.open("r+b") as stream:
+        end = len(stream.read().rstrip(b"\0"))
+        stream.seek(end)
+        stream.write(TORN)
+    return end
+
+
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """Make a folder for a while, in memory if that can be had: for tests that model the disk themselves."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+        yield Path(name)
+
+
 class Crash(BaseException):
     """The process ends here. No ``except Exception`` sees it coming."""
 
@@ -41,39 +72,27 @@ class Crash(BaseException):
 class ScriptedFiles(Files):
     """The real file system, where *plan* is asked before each operation and may raise.
 
+    Of a write it may instead tell how many bytes get through; the rest is asked for again.
+
     Attributes:
         calls: the operations so far, by name.
     """
 
-    def __init__(self, plan: Callable[[int, str], None] = lambda number, name: None) -> None:
+    def __init__(self, plan: Callable[[int, str], object] = lambda number, name: None) -> None:
         self.calls: list[str] = []
         self.plan = plan
-        self._synced: dict[int, int] = {}
-        self._inodes: dict[int, int] = {}
 
-    def create(self, path: Path) -> int:
-        self._ask("create")
-        descriptor = super().create(path)
-        self._inodes[descriptor] = os.fstat(descriptor).st_ino
-        self._synced[self._inodes[descriptor]] = 0
-        return descriptor
+    def write(self, descriptor: int, data: memoryview) -> int:
+        share = self._ask("write")
+        return super().write(descriptor, data[:share] if isinstance(share, int) else data)
 
-    def sync(self, descriptor: int) -> None:
-        self._ask("sync")
-        super().sync(descriptor)
-        self._synced[self._inodes[descriptor]] = os.fstat(descriptor).st_size
+    def close(self, descriptor: int) -> None:
+        super().close(descriptor)  # a descriptor is gone even if closing it fails
+        self._ask("close")
 
-    def lose_power(self, folder: Path, *, keep: float) -> None:
-        """Cut from every file what was written and not synced, but for a share of it."""
-        for path in folder.iterdir():
-            status = path.stat()
-            synced = self._synced.get(status.st_ino, status.st_size)
-            if status.st_size > synced:
-                os.truncate(path, synced + int((status.st_size - synced) * keep))
-
-    def _ask(self, name: str) -> None:
+    def _ask(self, name: str) -> object:
         self.calls.append(name)
-        self.plan(len(self.calls), name)
+        return self.plan(len(self.calls), name)
 
 
 def _asking(name: str) -> Callable[..., Any]:
@@ -84,5 +103,5 @@ def _asking(name: str) -> Callable[..., Any]:
     return operation
 
 
-for _name in set(OPERATIONS) - {"create", "sync"}:
+for _name in set(OPERATIONS) - {"write", "close"}:
     setattr(ScriptedFiles, _name, _asking(_name))

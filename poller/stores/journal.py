@@ -192,7 +192,11 @@ class Journal:
         self.header = header
         self.number = header.after
         self._file = NewFile(path, files=files)
-        self._append(seal(msgspec.json.encode(header)))
+        try:
+            self._append(seal(msgspec.json.encode(header)))
+        except BaseException:
+            self._file.close()
+            raise
 
     @property
     def size(self) -> int:

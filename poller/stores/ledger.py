@@ -4,8 +4,8 @@ Nothing here knows what the documents mean, and nothing here waits for an event 
 method blocks until the disk has answered. ``journal`` explains the rules that this keeps.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -196,22 +196,33 @@ class Ledger:
         return journal.size >= self._full and journal.number > journal.header.after
 
     def _rotated(self, journal: Journal) -> Journal:
-        self._files.rename(self.names.journal, self.names.full)
-        self._files.sync_folder(self.names.folder)
-        self.folding = True
-        fresh = self._new_journal(journal.header.generation + 1, journal.number)
+        """Begin the next journal before the full one gives up its name, so that none can be missing unnoticed."""
+        fresh = self._prepared(journal.header.generation + 1, journal.number)
+        with _closed_if_it_fails(fresh):
+            self._files.sync_folder(self.names.folder)
+            self._files.rename(self.names.journal, self.names.full)
+            self.folding = True
+            self._name()
         journal.close()
         return fresh
 
     def _new_journal(self, generation: int, after: int) -> Journal:
         """Begin a journal beside its place and move it there, so that its header is never torn."""
+        journal = self._prepared(generation, after)
+        with _closed_if_it_fails(journal):
+            self._name()
+        return journal
+
+    def _prepared(self, generation: int, after: int) -> Journal:
         _, aside = self.names.aside
         self._files.unlink(aside)
         header = Header.ours(generation=generation, after=after, now=self._now())
-        journal = Journal(aside, header, files=self._files)
+        return Journal(aside, header, files=self._files)
+
+    def _name(self) -> None:
+        _, aside = self.names.aside
         self._files.rename(aside, self.names.journal)
         self._files.sync_folder(self.names.folder)
-        return journal
 
     # --- Folding ---
 
@@ -254,3 +265,12 @@ class Ledger:
                     f"{reader.path}, line {line} (from byte {offset}): the last {size} bytes were never completed, "
                     "so nobody was told that they were kept; they are cut",
                 )
+
+
+@contextmanager
+def _closed_if_it_fails(journal: Journal) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        journal.close()
+        raise

@@ -95,6 +95,8 @@ def survey(names: Names, *, files: Files, only: Path | None = None) -> Survey:
     _demand_contained(snapshot, [reader for reader in readers if reader not in due])
     _demand_chain(snapshot.about.generation + 1, due)
     _demand_chain(readers[0].header.generation if readers else 0, readers)
+    if only is None:
+        _demand_next(names, due)
     return Survey(snapshot=snapshot, stale=tuple(r.path for r in readers if r not in due), due=due)
 
 
@@ -162,6 +164,15 @@ def _demand_contained(snapshot: Snapshot, stale: Sequence[Reader]) -> None:
                 hint="they are of two stores: put back the snapshot that the journal continues; "
                 "`poller store repair` takes the orders of both",
             )
+
+
+def _demand_next(names: Names, due: Sequence[Reader]) -> None:
+    _, begun = names.aside
+    if [reader.path for reader in due] == [names.full] and not begun.exists():
+        raise StoreDamaged(
+            f"{names.full} was full, and the journal that continues it is missing",
+            hint="put it back; `poller store repair` goes on without, and says what is lost",
+        )
 
 
 def _demand_whole(reader: Reader, *, last: bool) -> None:
