@@ -202,7 +202,7 @@ async def test_a_number_that_another_process_has_is_no_writer(tmp_path, header):
 async def test_a_network_file_system_is_refused(tmp_path, monkeypatch, mounts, refused_as):
     """Where a lock may hold for one machine only no store is opened; of two mounts on a place the later counts."""
     found = [SimpleNamespace(mountpoint=point.format(tmp_path), fstype=kind) for point, kind in mounts]
-    monkeypatch.setattr(psutil, "disk_partitions", lambda all: found)
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: found)
     path = tmp_path / "orders.json"
     if refused_as is None:
         await (await TinyStore.open(path, now=time.time)).close()
