@@ -68,14 +68,17 @@ class Commits:
             raise StoreUnavailable(self.problem, hint="it goes on by itself as soon as its disk does")
 
     def stage(self, changes: bytes) -> None:
-        """Take changes into the next commit.
+        """Take changes into the next commit; ``settle`` or ``linger`` must follow.
 
         Raises:
             StoreUnavailable: nothing is taken.
         """
         self.demand()
         self._staged.append(changes)
-        if self._timer is None and self._current is None:
+
+    def linger(self) -> None:
+        """See to it that everything staged so far is written soon, though nobody waits for it."""
+        if self._timer is None and self._current is None and self._staged:
             self._timer = self._loop.call_later(self._linger, self._begin)
 
     async def settle(self) -> None:
@@ -132,8 +135,8 @@ class Commits:
         self._current = None
         if self._wanted:
             self._begin()
-        elif self._staged:
-            self._timer = self._loop.call_later(self._linger, self._begin)
+        else:
+            self.linger()
 
     def _fail(self, error: BaseException) -> None:
         self.problem = f"writing the journal failed: {error}"

@@ -126,17 +126,17 @@ class Index:
         return index
 
     def _load(self, heads: Iterable[tuple[int, Head | Order]], loaded: _Loaded) -> None:
-        created, pending = loaded[None], State.PENDING
+        created, all_ids, all_due, pending = loaded[None], self._ids, self._due, State.PENDING
         for doc_id, head in heads:
-            remote, state = head.remote, head.state
-            if self._ids[remote].setdefault(head.task_id, doc_id) != doc_id:
+            remote, state, batch, due_at = head.remote, head.state, head.batch, head.due_at
+            if all_ids[remote].setdefault(head.task_id, doc_id) != doc_id:
                 raise KeyError(doc_id)
             entry = int(head.created_at * 1e6) * MOST_IDS + doc_id
             created[remote, state].append(entry)
-            if head.batch is not None:
-                loaded[head.batch][remote, state].append(entry)
-            if state is pending and head.due_at is not None:
-                self._due[remote].append(int(head.due_at * 1e6) * MOST_IDS + doc_id)
+            if batch is not None:
+                loaded[batch][remote, state].append(entry)
+            if state is pending and due_at is not None:
+                all_due[remote].append(int(due_at * 1e6) * MOST_IDS + doc_id)
 
     # --- What is there ---
 

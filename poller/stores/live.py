@@ -30,9 +30,11 @@ class _Lines(dict[DocId, bytes]):
             self.highest = doc_id
 
     def load(self, lines: Mapping[DocId, msgspec.Raw]) -> None:
-        before = (self.find_highest(),) if self else ()
+        numbers = [doc_id for doc_id in lines if isinstance(doc_id, int)]
+        if self:
+            numbers.append(self.find_highest())
         self.update(zip(lines, map(bytes, lines.values()), strict=True))
-        self.highest = max((*before, *(doc_id for doc_id in lines if isinstance(doc_id, int))), default=0)
+        self.highest = max(numbers, default=0)
 
     def delete(self, doc_id: DocId) -> None:
         self.pop(doc_id, None)

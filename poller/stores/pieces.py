@@ -33,15 +33,10 @@ class Row(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Many lines of a snapshot at once: whole documents of one table."""
+    """Many lines of a snapshot at once: documents of one table, as one JSON object."""
 
     table: str
-    text: bytes
-
-    @property
-    def json(self) -> bytes:
-        """The documents as one JSON object."""
-        return b"{%s}" % self.text.rstrip(b",\n")
+    json: bytes
 
 
 Piece: TypeAlias = Row | Block
@@ -99,11 +94,11 @@ def documents(piece: Piece) -> dict[DocId, msgspec.Raw]:
     """
     if isinstance(piece, Row):
         return {} if piece.doc_id is None else {piece.doc_id: msgspec.Raw(piece.line)}
-    text = piece.json
     with suppress(msgspec.ValidationError):  # unless its ids are not all numbers
-        if _MINUS_ZERO not in text:
-            return cast("dict[DocId, msgspec.Raw]", _numbered(text))
-    return {doc_id_of(key): line for key, line in _named(text).items()}
+        numbered = _numbered(piece.json)
+        if 0 not in numbered or _MINUS_ZERO not in piece.json:
+            return cast("dict[DocId, msgspec.Raw]", numbered)
+    return {doc_id_of(key): line for key, line in _named(piece.json).items()}
 
 
 def rows_of(block: Block) -> Iterator[Row]:

@@ -139,7 +139,7 @@ class Shelf:
         Raises:
             NotFound, Stale: it is not the next version of anything.
         """
-        doc_id = self._id(order.key)
+        doc_id = self._id((order.remote, order.task_id))
         before = self._read(doc_id, order.remote)
         succeed(before, order)
         if event is None:
@@ -230,10 +230,10 @@ class Shelf:
         order = _order(self._orders.lines[doc_id])
         return self._claims.get(order.remote, doc_id) or order
 
-    def _id(self, key: Key) -> int:
+    def _id(self, key: tuple[str, str]) -> int:
         doc_id = self._index.doc_id(*key)
         if doc_id is None:
-            raise missing(key)
+            raise missing(Key(*key))
         return doc_id
 
     def _put(self, doc_id: int, order: Order) -> Change:

@@ -40,6 +40,9 @@ from poller.stores.pieces import About, Block, Piece, Row, rows_of
 _FIRST_LINE = b"{\n"
 _LAST_LINE = re.compile(rb'"_poller": \{"1": \{"format":(\d+)(.*)\}\}\}\n', re.DOTALL)
 _ABOUT = re.compile(rb',"generation":(\d+),"sequence":(\d+),"crc32":"([0-9a-f]{8})","open":([01])')
+_END = re.compile(rb"\n}")
+"""Where the documents of a table end: no other line begins so."""
+_COMMA = ord(",")
 _AFTER_FLAG = len("}}}\n")
 _MARK = b',"crc32":"'
 _BLOCK = 2**18
@@ -101,8 +104,9 @@ class Snapshot:
                 elif rest.startswith(b"}"):
                     table, rest = None, rest.partition(b"\n")[2]
                 else:
-                    end = rest.find(b"\n}") + 1 or len(rest)
-                    yield Block(table, rest[:end])
+                    found = _END.search(rest)
+                    end = found.start() + 1 if found else len(rest)
+                    yield Block(table, _object(rest, end))
                     rest = rest[end:]
 
     def _lines(self) -> Iterator[bytes]:
@@ -150,13 +154,19 @@ def _text(pieces: Iterable[Piece], about: About) -> Iterator[bytes]:
 
 def _written(piece: Piece) -> bytes:
     if isinstance(piece, Block):
-        return piece.text.rstrip(b",\n")
+        return piece.json[1:-1]
     return b"%s: %s" % (_name(piece.doc_id), piece.line)
 
 
 def _name(doc_id: DocId | None) -> bytes:
     """Write an id so that the first colon and space of its line are those after it."""
     return b'"%d"' % doc_id if isinstance(doc_id, int) else json.dumps(doc_id).replace(": ", ":\\u0020").encode()
+
+
+def _object(lines: bytes, end: int) -> bytes:
+    """Make one JSON object of documents that end with a newline, and maybe a comma before it."""
+    last = end - 2 if lines[end - 2] == _COMMA else end - 1
+    return b"".join((b"{", memoryview(lines)[:last], b"}"))
 
 
 def _begun_by(line: bytes) -> str | None:

@@ -133,6 +133,8 @@ class TinyStore:
         self._shelf.replace(order, event)
         if durable:
             await self._commits.settle()
+        else:
+            self._commits.linger()
 
     async def next_due(self, remote: str) -> float | None:
         """Tell when the remote's next order is due."""
