@@ -132,9 +132,9 @@ def _entry(name: str) -> Iterator[str]:
         yield f"| `{name}` | {first_line(package.with_suffix('.py'))} |"
         return
     yield f"| **`{name}/`** | {first_line(package / '__init__.py')} |"
-    for path in sorted(package.glob("*.py")):
-        if path.stem != "__init__":
-            yield f"| `{name}/{path.stem}` | {first_line(path)} |"
+    for path in sorted(package.iterdir()):
+        if (path / "__init__.py").exists() or (path.suffix == ".py" and path.stem != "__init__"):
+            yield from _entry(f"{name}/{path.stem}")
 
 
 def first_line(path: Path) -> str:

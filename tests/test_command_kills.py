@@ -12,9 +12,9 @@ import pytest
 from aiohttp import ClientError
 
 from poller.sandbox import Render, Sandbox
+from poller.stores.care.verify import verify
 from poller.stores.survey import Names
 from poller.stores.tinydb import TinyStore
-from poller.stores.verify import verify
 from tests.children import ROOT
 from tests.day import ONE, TWO, contents
 from tests.service import command, shop

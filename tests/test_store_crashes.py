@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from poller.stores.care.verify import verify
 from poller.stores.files import Files
 from poller.stores.journal import Header, Journal, Put, Reader, encode
 from poller.stores.tinydb import TinyStore
-from poller.stores.verify import verify
 from tests.day import FULL, PLAIN, RESTART, Contents, Entry, Life, RecordingFiles, contents, expectations
 from tests.disk import Disk, Image
 from tests.stores import OPERATIONS, an_order, in_memory

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from poller.errors import StoreDamaged
+from poller.stores.care.verify import verify
 from poller.stores.survey import Names
 from poller.stores.tinydb import TinyStore
-from poller.stores.verify import verify
 from tests.day import ONE, TWO, Contents, add, big, contents, expectations
 from tests.disk import SECTOR
 from tests.stores import ScriptedFiles, an_order, die, in_memory

@@ -9,10 +9,10 @@ import pytest
 
 from poller.errors import ConfigurationError, StoreError, StoreUnavailable
 from poller.order import Key
+from poller.stores.care.verify import verify
 from poller.stores.journal import Create, encode
 from poller.stores.ledger import Ledger
 from poller.stores.tinydb import TinyStore
-from poller.stores.verify import verify
 from tests.day import ONE, PLAIN, TWO, Contents, changes, contents, expectations, later
 from tests.fault import CODES, SHORT, Fault
 from tests.stores import TORN, ScriptedFiles, an_order, die, in_memory, tear

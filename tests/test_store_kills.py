@@ -16,9 +16,9 @@ from msgspec.structs import replace
 
 from poller.order import Key, State
 from poller.store import Query
+from poller.stores.care.verify import verify
 from poller.stores.survey import Names
 from poller.stores.tinydb import TinyStore
-from poller.stores.verify import verify
 from tests import victim
 from tests.adder import FORGOTTEN
 from tests.children import start, words

@@ -15,14 +15,14 @@ from poller.event import Event
 from poller.order import State
 from poller.store import Query
 from poller.stores import snapshot as snapshots
+from poller.stores.care.repair import repair
+from poller.stores.care.verify import verify
 from poller.stores.files import Files
 from poller.stores.journal import Delete, Header, Journal, Put, encode, seal
 from poller.stores.pieces import About, Row
-from poller.stores.repair import repair
 from poller.stores.snapshot import Snapshot
 from poller.stores.survey import Names
 from poller.stores.tinydb import TinyStore
-from poller.stores.verify import verify
 from tests.stores import Crash, ScriptedFiles, an_order
 
 NOW = 1_795_248_000.0

@@ -17,14 +17,14 @@ from poller.errors import ConfigurationError, StoreDamaged, StoreError, StoreLoc
 from poller.event import Event
 from poller.order import Key, State
 from poller.store import Query
-from poller.stores.cargo import Unfit, take_over, unpack
-from poller.stores.export import lines, save
+from poller.stores.care.cargo import Unfit, take_over, unpack
+from poller.stores.care.export import lines, save
+from poller.stores.care.imports import import_
+from poller.stores.care.inventory import take_stock
+from poller.stores.care.verify import verify
 from poller.stores.files import Files
-from poller.stores.imports import import_
-from poller.stores.inventory import take_stock
 from poller.stores.snapshot import Snapshot
 from poller.stores.tinydb import TinyStore
-from poller.stores.verify import verify
 from tests.stores import Crash, ScriptedFiles, a_file, an_order, in_memory
 from tests.strategies import orders
 

@@ -18,11 +18,11 @@ from poller.event import Event
 from poller.order import Key, Order, State
 from poller.outcome import Cause
 from poller.store import SORTS, Query, Store
+from poller.stores.care.verify import verify
 from poller.stores.files import Files
 from poller.stores.memory import MemoryStore
 from poller.stores.snapshot import Snapshot
 from poller.stores.tinydb import TinyStore
-from poller.stores.verify import verify
 from tests.stores import ScriptedFiles, a_file, an_order
 
 

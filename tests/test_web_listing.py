@@ -171,6 +171,7 @@ def test_half_a_character_is_no_text() -> None:
 
 @given(st.floats(0, 4e9) | st.integers(0, 4 * 10**12).map(lambda milli: milli / 1000))
 @example(1.001)
+@example(1805218954.7509995)
 def test_times_are_written_as_everywhere_else(moment: float) -> None:
     """The quick way to write a time is only quicker."""
     assert _iso(moment) == units.iso(moment)

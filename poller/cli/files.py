@@ -12,14 +12,14 @@ from poller import settings
 from poller.cli import options, told, views
 from poller.cli.outcome import CommandFailed, caution
 from poller.cli.plain import for_people, say_json
-from poller.stores import export as exports
-from poller.stores.cargo import Unfit, take_over, unpack
-from poller.stores.imports import import_ as taken_in
-from poller.stores.inventory import take_stock
-from poller.stores.repair import repair as repaired
+from poller.stores.care import export as exports
+from poller.stores.care.cargo import Unfit, take_over, unpack
+from poller.stores.care.imports import import_ as taken_in
+from poller.stores.care.inventory import take_stock
+from poller.stores.care.repair import repair as repaired
+from poller.stores.care.verify import Report
+from poller.stores.care.verify import verify as verified
 from poller.stores.survey import Names
-from poller.stores.verify import Report
-from poller.stores.verify import verify as verified
 
 _PIPE = Path("-")
 _path = click.argument("path", required=False, type=click.Path(path_type=Path))

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 
 from poller.order import Key
-from poller.stores.imports import Import
+from poller.stores.care.imports import Import
+from poller.stores.care.repair import Repair
+from poller.stores.care.salvage import Loss
+from poller.stores.care.verify import Report
 from poller.stores.journal import Torn
-from poller.stores.repair import Repair
-from poller.stores.salvage import Loss
-from poller.stores.verify import Report
 
 _MOST = 20
 """Lines of one kind that are worth a screen; all of them are in the JSON."""

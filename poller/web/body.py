@@ -5,11 +5,13 @@ import json
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
+from poller.web import swift
 from poller.web.problem import Refusal
 
 CAP = 2**20
@@ -41,9 +43,7 @@ async def read(request: web.Request) -> Any:
     Raises:
         Refusal: 400 it is malformed, 408 it takes too long, 413 it is too large, 415 it is neither JSON nor a form.
     """
-    kind = _kind(request)
-    if (request.content_length or 0) > CAP:
-        raise _too_large()
+    kind = _kind(request.headers.get(hdrs.CONTENT_TYPE, ""), request.headers.get(hdrs.CONTENT_ENCODING))
     raw = await _bytes(request)
     return from_form(raw) if kind == _FORM and not _looks_like_json(raw) else from_json(raw)
 
@@ -54,6 +54,11 @@ def from_json(raw: bytes) -> Any:
     Raises:
         Refusal: 400 it is malformed.
     """
+    swiftly = swift.read(raw)
+    return _explained(raw) if swiftly is None else swiftly
+
+
+def _explained(raw: bytes) -> Any:
     if not raw.strip():
         raise Refusal(400, "the body is empty", hint='send an order such as {"task_id": "84ad"}')
     try:
@@ -85,9 +90,12 @@ def from_form(raw: bytes) -> Any:
 
 
 async def _bytes(request: web.Request) -> bytes:
-    limit = None if request.content.is_eof() else SLOWEST
+    if request.content.is_eof():
+        return _capped(request.content.read_nowait())
+    if (request.content_length or 0) > CAP:
+        raise _too_large()
     try:
-        async with asyncio.timeout(limit):
+        async with asyncio.timeout(SLOWEST):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large() from None
@@ -95,10 +103,17 @@ async def _bytes(request: web.Request) -> bytes:
         raise Refusal(408, f"the body did not come within {SLOWEST:.0f} s") from None
 
 
-def _kind(request: web.Request) -> str:
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+def _capped(raw: bytes) -> bytes:
+    if len(raw) > CAP:
+        raise _too_large()
+    return raw
+
+
+@lru_cache(maxsize=256)
+def _kind(content_type: str, encoding: str | None) -> str:
+    if encoding is not None and encoding.lower() != "identity":
         raise Refusal(415, "the body is compressed", hint="send it without Content-Encoding")
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    kind = content_type.partition(";")[0].strip().lower()
     if kind in _JSON or kind == _FORM or kind.endswith("+json"):
         return kind
     raise Refusal(415, f"a body of type {kind} is not taken", hint=f"send application/json or {_FORM}")

@@ -29,10 +29,10 @@ _EXAMPLES = "give a duration such as 200ms, 5m or 7d, or an ISO 8601 instant suc
 
 def task_id(value: object) -> str:
     """Read a remote's name for a task: 1 to 512 bytes of UTF-8 without control characters."""
-    if isinstance(value, int | float):
+    if not isinstance(value, str) and isinstance(value, int | float):
         raise ValueError("must be a string; put the number in quotes")  # noqa: TRY004 - readers raise ValueError
     text = _text(value)
-    if not 1 <= len(text.encode()) <= TASK_ID_BYTES:
+    if not 1 <= (len(text) if text.isascii() else len(text.encode())) <= TASK_ID_BYTES:
         raise ValueError(f"must have 1 to {TASK_ID_BYTES} bytes")
     return text
 
@@ -124,6 +124,8 @@ def _keepable(value: object) -> None:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a string")  # noqa: TRY004
+    if value.isprintable():  # what control characters and halves of surrogate pairs never are
+        return value
     if _CONTROL.search(value):
         raise ValueError("has a control character in it")
     try:

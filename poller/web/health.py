@@ -5,6 +5,7 @@ from typing import Any
 from aiohttp import web
 
 from poller.store import Store
+from poller.web.answer import Answer
 from poller.web.desk import Desk
 from poller.web.gate import Gate
 from poller.web.view import respond
@@ -24,11 +25,11 @@ class Health:
         self._desk = desk
         self._gate = gate
 
-    async def alive(self, _request: web.Request) -> web.Response:
+    async def alive(self, _request: web.Request) -> Answer:
         """Say that the process answers."""
         return respond({"status": "ok"})
 
-    async def ready(self, request: web.Request) -> web.Response:
+    async def ready(self, request: web.Request) -> Answer:
         """Say whether orders are accepted; 503 if not.
 
         A paused remote does not make us unready: its orders are accepted and wait.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from poller.order import Key, Order, State, place
+from poller.order import Order, State, place
 from poller.web import fields
 from poller.web.body import Doubled
 from poller.web.guess import did_you_mean
@@ -14,6 +14,10 @@ MOST_FAULTS = 100
 """Whoever makes more mistakes in one request makes the same one again and again."""
 
 Reader = Callable[[object], Any]
+
+_TWICE = Fault("taskID", "is another name of task_id; give one of them")
+_MISSING = Fault("task_id", "is required")
+_IN_CONTEXT = Fault("projectID", "is in the context too; give it once")
 
 
 class Faults(list[Fault]):
@@ -64,7 +68,7 @@ class Intake:
             "batch": fields.label,
             "feed": fields.label,
             "dry_run": fields.flag,
-            "deadline": self._deadline,
+            "deadline": fields.deadline,
             "filename": fields.pattern,
         }
 
@@ -74,44 +78,55 @@ class Intake:
         Raises:
             Refusal: 422; it names every field that is wrong.
         """
+        now = self._now()
         if isinstance(posted, list):
-            return self._list(posted)
+            return self._list(posted, now)
         faults = Faults()
-        order = self._order(posted, "", faults)
+        order = self._plain(posted, now) or self._order(posted, "", now, faults)
         faults.refuse()
         return [order] if order else []
 
-    def _list(self, posted: list[Any]) -> list[Order]:
+    def _list(self, posted: list[Any], now: float) -> list[Order]:
         faults = Faults()
         if not 1 <= len(posted) <= MOST_ORDERS:
             faults.add("", f"a list has 1 to {MOST_ORDERS} orders, this one {len(posted)}")
             faults.refuse()
-        orders = list(self._read_all(posted, faults))
+        orders = list(self._read_all(posted, now, faults))
         faults.refuse()
         return orders
 
-    def _read_all(self, posted: list[Any], faults: Faults) -> Iterator[Order]:
-        places: dict[Key, int] = {}
+    def _read_all(self, posted: list[Any], now: float, faults: Faults) -> Iterator[Order]:
+        places: dict[tuple[str, str], int] = {}
         for index, item in enumerate(posted):
-            order = self._order(item, f"[{index}]", faults)
+            order = self._plain(item, now) or self._order(item, f"[{index}]", now, faults)
             if faults.enough:
                 return
             if order is None:
                 continue
-            if (first := places.setdefault(order.key, index)) != index:
+            if (first := places.setdefault((order.remote, order.task_id), index)) != index:
                 faults.add(f"[{index}].task_id", f"is the same task as [{first}]")
             yield order
 
-    def _order(self, item: object, where: str, faults: Faults) -> Order | None:
+    def _plain(self, item: object, now: float) -> Order | None:
+        """Read an order of which everything is right, in one go; None if it takes a closer look."""
+        if type(item) is not dict or _clashes(item):
+            return None
+        readers = self._readers
+        try:
+            return self._made({name: readers[name](value) for name, value in item.items()}, now)
+        except (KeyError, ValueError):
+            return None
+
+    def _order(self, item: object, where: str, now: float, faults: Faults) -> Order | None:
         """Read one order; None if anything is wrong with it."""
         found = len(faults)
         if not isinstance(item, dict):
             faults.add(where, 'must be an object such as {"task_id": "84ad"}')
             return None
-        asked = self._fields(item, where + "." if where else "", faults)
-        return self._made(asked) if len(faults) == found else None
+        asked = self._fields(item, where + "." if where else "", now, faults)
+        return self._made(asked, now) if len(faults) == found else None
 
-    def _fields(self, item: dict[str, Any], where: str, faults: Faults) -> dict[str, Any]:
+    def _fields(self, item: dict[str, Any], where: str, now: float, faults: Faults) -> dict[str, Any]:
         asked: dict[str, Any] = {}
         if isinstance(item, Doubled):
             for name in item.names:
@@ -120,24 +135,26 @@ class Intake:
             if faults.enough:
                 break
             try:
-                asked[name] = self._value(name, value)
+                asked[name] = self._value(name, value, now)
             except ValueError as error:
                 faults.add(where + name[: fields.LABEL_CHARACTERS], str(error))
         for fault in _clashes(item):
             faults.add(where + fault.field, fault.message)
         return asked
 
-    def _value(self, name: str, value: object) -> Any:
+    def _value(self, name: str, value: object, now: float) -> Any:
         reader = self._readers.get(name)
         if reader is None:
             raise ValueError(f"is no field of an order{did_you_mean(name, self._readers)}")
         if value is None and name not in {"task_id", "taskID"}:
             return None
-        return reader(value)
+        read = reader(value)
+        if name == "deadline":
+            fields.instant_of(read, now)
+        return read
 
-    def _made(self, asked: dict[str, Any]) -> Order:
-        now = self._now()
-        words, moment = asked.get("deadline") or (None, now + self._patience)
+    def _made(self, asked: dict[str, Any], now: float) -> Order:
+        words = asked.get("deadline")
         context = asked.get("context") or {}
         if project := asked.get("projectID"):
             context = {**context, "projectID": project}
@@ -149,7 +166,7 @@ class Intake:
                 created_at=now,
                 updated_at=now,
                 opened_at=now,
-                deadline=moment,
+                deadline=now + self._patience if words is None else fields.instant_of(words, now),
                 batch=asked.get("batch"),
                 feed=asked.get("feed"),
                 filename=asked.get("filename"),
@@ -165,17 +182,12 @@ class Intake:
             raise ValueError(f"must be one of {', '.join(self._remotes)}{guess}")
         return value
 
-    def _deadline(self, value: object) -> tuple[str, float]:
-        words = fields.deadline(value)
-        return words, fields.instant_of(words, self._now())
 
-
-def _clashes(item: dict[str, Any]) -> Iterator[Fault]:
+def _clashes(item: dict[str, Any]) -> list[Fault]:
     """Find what is said twice in different words, or not at all."""
-    if "task_id" in item and "taskID" in item:
-        yield Fault("taskID", "is another name of task_id; give one of them")
-    if "task_id" not in item and "taskID" not in item:
-        yield Fault("task_id", "is required")
-    context = item.get("context")
-    if "projectID" in item and isinstance(context, dict) and "projectID" in context:
-        yield Fault("projectID", "is in the context too; give it once")
+    faults = []
+    if ("task_id" in item) is ("taskID" in item):
+        faults.append(_TWICE if "task_id" in item else _MISSING)
+    if "projectID" in item and isinstance(context := item.get("context"), dict) and "projectID" in context:
+        faults.append(_IN_CONTEXT)
+    return faults

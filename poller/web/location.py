@@ -23,7 +23,12 @@ _UNFOLDED = re.compile(r"(?:%(?:25)*2E){1,2}")
 
 def location(key: Key) -> str:
     """Write the address of an order, as a path."""
-    return f"/orders/{_segment(key.remote)}/{_segment(key.task_id)}"
+    return address(key.remote, key.task_id)
+
+
+def address(remote: str, task_id: str) -> str:
+    """Write the address of an order that is known by its two names."""
+    return f"/orders/{_segment(remote)}/{_segment(task_id)}"
 
 
 def key_of(request: web.Request) -> Key:

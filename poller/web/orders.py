@@ -12,9 +12,10 @@ from poller.outcome import File
 from poller.shield import finish
 from poller.store import Store
 from poller.web import attachment, body, folder, listing
+from poller.web.answer import Answer
 from poller.web.desk import Desk
 from poller.web.intake import Intake
-from poller.web.location import key_of, location
+from poller.web.location import address, key_of
 from poller.web.problem import Fault, Handler, Refusal
 from poller.web.view import View, history, respond
 
@@ -46,20 +47,23 @@ class Orders:
         self._intake = intake
         self._orders_dir = orders_dir
         self._max_pending = max_pending
+        self._room = 0
         self._view = View(orders_dir)
 
-    async def add(self, request: web.Request) -> web.Response:
+    async def add(self, request: web.Request) -> Answer:
         """Accept one order or a list: 202 once they are durable, 200 if all of them were known."""
         posted = await body.read(request)
         orders = self._intake.orders(posted)
-        await self._demand_room(orders)
+        self._room -= len(orders)
+        if self._room < 0:
+            await self._demand_room(orders)
         kept = await self._store.add(orders)
         new = [order for order, is_new in kept if is_new]
         if new:
             self._desk.added(new)
         return self._accepted([order for order, _ in kept], is_list=isinstance(posted, list), new=bool(new))
 
-    async def search(self, request: web.Request) -> web.Response:
+    async def search(self, request: web.Request) -> Answer:
         """List orders."""
         query = listing.query(request.query)
         page = await self._store.search(query)
@@ -68,11 +72,11 @@ class Orders:
         orders = [self._view.order(order) for order in page.orders]
         return respond({"orders": orders, "next": cursor, "count": page.count}, headers=headers)
 
-    async def show(self, request: web.Request) -> web.Response:
+    async def show(self, request: web.Request) -> Answer:
         """Show one order."""
         return respond(self._view.order(await self._get(request)))
 
-    async def events(self, request: web.Request) -> web.Response:
+    async def events(self, request: web.Request) -> Answer:
         """Show an order's history."""
         return respond(history(await self._store.history(key_of(request))))
 
@@ -91,7 +95,8 @@ class Orders:
     def command(self, change: Callable[[Order, float], Order], word: str) -> Handler:
         """Make the handler of a command that *change* carries out, and that histories call *word*."""
 
-        async def handler(request: web.Request) -> web.Response:
+        async def handler(request: web.Request) -> Answer:
+            self._room -= 1  # a retry makes an order wait again
             order = await self._desk.apply(key_of(request), change, word)
             return respond(self._view.order(order))
 
@@ -105,10 +110,15 @@ class Orders:
         return order
 
     async def _demand_room(self, orders: Sequence[Order]) -> None:
-        """Refuse more orders than may wait; those that are known already take no room."""
+        """Count what waits, and refuse more orders than may; those that are known already take no room.
+
+        What waits grows by no more than comes in here. So there is no need to count again
+        before as much has come as there was room for.
+        """
         counts = await self._store.counts()
         waiting = counts[State.PENDING] + counts[State.HELD]
-        if waiting + len(orders) <= self._max_pending:
+        self._room = self._max_pending - waiting - len(orders)
+        if self._room >= 0:
             return
         new = [order for order in orders if await self._store.get(order.key) is None]
         if new and waiting + len(new) > self._max_pending:
@@ -119,11 +129,11 @@ class Orders:
                 headers=_WHEN_FULL,
             )
 
-    def _accepted(self, orders: Sequence[Order], *, is_list: bool, new: bool) -> web.Response:
+    def _accepted(self, orders: Sequence[Order], *, is_list: bool, new: bool) -> Answer:
         status = 202 if new else 200
         if is_list:
             return respond({"orders": [self._view.order(order) for order in orders]}, status=status)
-        headers = {"Location": location(orders[0].key)}
+        headers = {"Location": address(orders[0].remote, orders[0].task_id)}
         return respond(self._view.order(orders[0]), status=status, headers=headers)
 
 

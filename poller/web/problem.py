@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from poller.errors import Conflict, NotFound, PollerError, Stale, StoreUnavailable
 
@@ -74,24 +74,30 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, not an accident
         return web.Response(status=self.status, body=msgspec.json.encode(said), headers=headers)
 
 
-@web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer with a problem whenever what is inside raises.
+def answer(request: web.Request, error: Exception) -> web.Response:
+    """Answer with a problem what was raised while a request was handled.
 
     Those who hang up in the middle of a request are no fault of ours: what they are told, nobody hears.
     """
-    try:
-        return await handler(request)
-    except Refusal as refusal:
-        return refusal.answer()
-    except web.HTTPException as error:
-        return _routers(request, error).answer()
-    except PollerError as error:
-        return _ours(request, error).answer()
-    except Exception as error:
-        if _is_gone(request):
+    match error:
+        case Refusal():
+            return error.answer()
+        case web.HTTPException():
+            return _routers(request, error).answer()
+        case PollerError():
+            return _ours(request, error).answer()
+        case _ if _is_gone(request):
             return web.Response(status=400)
-        return _unforeseen(request, error).answer()
+        case _:
+            return _unforeseen(request, error).answer()
+
+
+async def reword(request: web.Request, response: web.StreamResponse) -> None:
+    """Say in our words what the framework refuses before any handler: a target that is no path, an expectation."""
+    if isinstance(response, web.HTTPException):
+        ours = _routers(request, response).answer()
+        response.body = ours.body
+        response.headers.update({**ours.headers, hdrs.CONTENT_LENGTH: str(ours.content_length)})
 
 
 def _routers(request: web.Request, error: web.HTTPException) -> Refusal:

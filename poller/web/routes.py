@@ -1,6 +1,13 @@
-"""Every address of the hook, in one table."""
+"""Every address of the hook, in one table; all are behind one door.
 
-from collections.abc import Callable, Collection, Sequence
+The door is part of each handler; as a middleware it would cost every request three more calls.
+So the router gets an answer for every path and method: what it refused itself would pass no door.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,24 +16,27 @@ from aiohttp import web
 from poller import order
 from poller.store import Store
 from poller.web import body, listing
+from poller.web.answer import protect
 from poller.web.desk import Desk
-from poller.web.gate import Gate, protect
+from poller.web.gate import Gate
 from poller.web.guess import did_you_mean
 from poller.web.health import Health
 from poller.web.intake import MOST_FAULTS, Intake
 from poller.web.orders import Orders
-from poller.web.problem import Fault, Handler, Refusal, problems
+from poller.web.problem import Fault, Handler, Refusal, answer, reword
 
 ORDER = "/orders/{remote:[^/]+}/{task_id:[^/]+}"
 
+_READING = ("GET", "HEAD")
+
 
 class Route(NamedTuple):
-    """One row: what is asked, who answers, and which query parameters it takes."""
+    """One row: what is asked, who answers, and which query parameters it takes; None for any."""
 
     method: str
     path: str
     handler: Handler
-    query: frozenset[str] = frozenset()
+    query: frozenset[str] | None = frozenset()
 
 
 def table(orders: Orders, health: Health) -> tuple[Route, ...]:
@@ -80,31 +90,53 @@ def application(  # noqa: PLR0913 - the door of the package: everything inside g
     intake = Intake(remotes=remotes, patience=deadline, now=now)
     orders = Orders(store=store, desk=desk, intake=intake, orders_dir=orders_dir, max_pending=max_pending)
     health = Health(store=store, desk=desk, gate=gate)
-    app = web.Application(middlewares=[problems, gate.admit], client_max_size=body.CAP)
-    app.on_response_prepare.append(protect)
-    for route in table(orders, health):
-        _add(app.router, route)
+    app = web.Application(client_max_size=body.CAP)
+    app.on_response_prepare.extend((reword, protect))
+    for route in complete(table(orders, health)):
+        app.router.add_route(route.method, route.path, behind_door(gate, route))
     return app
 
 
-def _add(router: web.UrlDispatcher, route: Route) -> None:
-    if route.method == "GET":
-        router.add_get(route.path, _knowing(route))
-    else:
-        router.add_route(route.method, route.path, _knowing(route))
+def complete(routes: Iterable[Route]) -> Iterator[Route]:
+    """Add HEAD wherever there is GET, and what is answered to all else. Routes of one path follow each other."""
+    for path, alike in groupby(routes, key=attrgetter("path")):
+        taken = set()
+        for route in alike:
+            for method in _READING if route.method == "GET" else (route.method,):
+                taken.add(method)
+                yield route._replace(method=method)
+        yield Route("*", path, _not_taken(taken), None)
+    yield Route("*", "/{anything:.*}", _nothing, None)
 
 
-def _knowing(route: Route) -> Handler:
-    """Have a handler refuse query parameters that it does not know: a mistyped filter must not go unheard."""
+def behind_door(gate: Gate, route: Route) -> Handler:
+    """Have a handler answer only who may come in, and turn whatever it raises into an answer."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        if request.query_string and (unknown := request.query.keys() - route.query):
-            raise _unknown(sorted(unknown), route.query)
-        return await route.handler(request)
+        try:
+            gate.admit(request)
+            if request.query_string:
+                _demand_known(request.query.keys(), route.query)
+            return await route.handler(request)
+        except Exception as error:
+            return answer(request, error)
 
     return handler
 
 
-def _unknown(names: Sequence[str], known: Collection[str]) -> Refusal:
-    faults = [Fault(name, f"is no parameter here{did_you_mean(name, known)}") for name in names[:MOST_FAULTS]]
-    return Refusal(400, "the query is wrong", faults=faults)
+def _not_taken(methods: Collection[str]) -> Handler:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        raise web.HTTPMethodNotAllowed(request.method, methods)
+
+    return handler
+
+
+async def _nothing(_request: web.Request) -> web.StreamResponse:
+    raise web.HTTPNotFound
+
+
+def _demand_known(given: AbstractSet[str], known: frozenset[str] | None) -> None:
+    """Refuse query parameters that nobody reads: a mistyped filter must not go unheard."""
+    if known is not None and (unknown := sorted(given - known)):
+        faults = [Fault(name, f"is no parameter here{did_you_mean(name, known)}") for name in unknown[:MOST_FAULTS]]
+        raise Refusal(400, "the query is wrong", faults=faults)

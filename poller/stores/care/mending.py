@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from poller.order import Key, Order
-from poller.stores.inventory import Document, EventLine, Inventory, is_id, key_of, read_event, read_order
+from poller.stores.care.inventory import Document, EventLine, Inventory, is_id, key_of, read_event, read_order
 from poller.stores.journal import Change, Create, Delete, DocId, Drop, Put
 from poller.stores.loading import EVENTS, ORDERS
 from poller.stores.pieces import Row

@@ -22,17 +22,17 @@ import msgspec
 
 from poller.errors import StoreDamaged, StoreError, StoreUnavailable
 from poller.order import Key, State
-from poller.stores.custody import held, supersede
+from poller.stores.care.custody import held, supersede
+from poller.stores.care.inventory import Inventory, no_store, rows
+from poller.stores.care.journal_salvage import Shards, shards
+from poller.stores.care.mending import Mending
+from poller.stores.care.salvage import Loss, Remains, remains
+from poller.stores.care.verify import verify
 from poller.stores.files import Files
-from poller.stores.inventory import Inventory, no_store, rows
 from poller.stores.journal import Torn
-from poller.stores.journal_salvage import Shards, shards
 from poller.stores.loading import ORDERS
-from poller.stores.mending import Mending
 from poller.stores.pieces import About
-from poller.stores.salvage import Loss, Remains, remains
 from poller.stores.survey import Names
-from poller.stores.verify import verify
 
 _UNSEEN = (
     "the snapshot's checksum is wrong: a character that was changed within a line that can still be read was not "

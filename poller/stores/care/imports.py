@@ -11,10 +11,10 @@ import msgspec
 
 from poller.errors import StoreUnavailable
 from poller.order import Key
-from poller.stores.cargo import Parcel, Unfit
-from poller.stores.custody import held, supersede
+from poller.stores.care.cargo import Parcel, Unfit
+from poller.stores.care.custody import held, supersede
+from poller.stores.care.inventory import Inventory, read_event, read_order, stock
 from poller.stores.files import Files
-from poller.stores.inventory import Inventory, read_event, read_order, stock
 from poller.stores.journal import Change, Create, Delete, Put, Torn
 from poller.stores.loading import EVENTS, ORDERS
 from poller.stores.pieces import About

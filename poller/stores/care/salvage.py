@@ -19,8 +19,8 @@ import msgspec
 
 from poller.errors import StoreDamaged
 from poller.order import Key
+from poller.stores.care.inventory import read_event, read_order
 from poller.stores.files import Files
-from poller.stores.inventory import read_event, read_order
 from poller.stores.journal import DocId, demand_format
 from poller.stores.loading import EVENTS, ORDERS
 from poller.stores.pieces import OURS, About, Row, doc_id_of, encode_document

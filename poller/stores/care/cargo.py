@@ -10,8 +10,8 @@ import msgspec
 
 from poller.errors import StoreError
 from poller.order import Key
-from poller.stores.export import EXPORT_FORMAT
-from poller.stores.inventory import EventLine, read_event, read_order, take_stock
+from poller.stores.care.export import EXPORT_FORMAT
+from poller.stores.care.inventory import EventLine, read_event, read_order, take_stock
 
 _MOST = 20
 """Problems that are worth listing: more of them have one cause."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from poller.errors import StoreDamaged
+from poller.stores.care.salvage import Loss, json_end, mentioned
 from poller.stores.files import Files
 from poller.stores.journal import Frame, Header, Reader, Torn, demand_format, unseal
-from poller.stores.salvage import Loss, json_end, mentioned
 
 _START = re.compile(rb"[0-9a-f]{8} [\[{]")
 _BEFORE, _AROUND = 9, 10

@@ -20,7 +20,7 @@ import msgspec
 
 from poller import __version__
 from poller.errors import StoreError
-from poller.stores.inventory import Inventory
+from poller.stores.care.inventory import Inventory
 
 EXPORT_FORMAT = 1
 

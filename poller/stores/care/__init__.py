@@ -1,0 +1,1 @@
+"""Looking after a store from outside: verifying, repairing, exporting and importing what its files hold."""
