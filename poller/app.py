@@ -5,6 +5,7 @@ collaborators that it uses.
 """
 
 import asyncio
+import gc
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -69,6 +70,7 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
     async with AsyncExitStack() as stack:
         store = await TinyStore.open(Path(settings.store), now=time.time, report=_reported)
         stack.push_async_callback(store.close)
+        calm_collector()
         files = stack.enter_context(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
         folder = Publisher(folder=settings.orders_dir, pattern=settings.filename, executor=files, now=time.time)
         stack.callback(folder.close)
@@ -89,6 +91,13 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
         finally:
             poller.stop()
             await working
+
+
+def calm_collector() -> None:
+    """Look for garbage seldom, and never at what is there by now: a request leaves next to none that must be looked for."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
 
 
 def _reported(text: str) -> None:

@@ -291,11 +291,20 @@ ALLOWED: dict[str, frozenset[State]] = {
 """From which states each command is taken; from any other it is a conflict."""
 
 
-def place(order: Order) -> Order:
-    """Say in which state a new order begins: held if it is a dry run, else pending and due."""
-    if order.dry_run:
-        return replace(order, state=State.HELD, due_at=None)
-    return replace(order, state=State.PENDING, due_at=order.opened_at)
+def place(remote: str, task_id: str, now: float, *, deadline: float, dry_run: bool = False, **asked: Any) -> Order:
+    """Begin an order as it was *asked* for: held if it is a dry run, else pending and due *now*."""
+    return Order(
+        remote=remote,
+        task_id=task_id,
+        state=State.HELD if dry_run else State.PENDING,
+        created_at=now,
+        updated_at=now,
+        opened_at=now,
+        due_at=None if dry_run else now,
+        deadline=deadline,
+        dry_run=dry_run,
+        **asked,
+    )
 
 
 def confirm(order: Order, now: float) -> Order:

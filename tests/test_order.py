@@ -108,6 +108,11 @@ crowded     pending    pending        pending    pending    pending        pendi
 """What becomes of a pending order: its state, or what it fails of."""
 
 
+def placed(order: Order) -> Order:
+    """Begin an order as if the shop had asked for this one."""
+    return place(order.remote, order.task_id, order.opened_at, deadline=order.deadline, dry_run=order.dry_run)
+
+
 def _fates() -> Iterator[tuple[str, str, str]]:
     head, *rows = FATES.strip("\n").split("\n")
     for row in rows:
@@ -301,7 +306,7 @@ def test_retry_after_is_never_honoured_past_the_deadline(wish: float) -> None:
 def test_the_last_check_falls_on_the_deadline(patience: float, pace: Pace, outcome: str) -> None:
     """An order that is never ready is asked about on its deadline exactly, and rests from then on."""
     forgiving = replace(pace, interval_min=max(pace.interval_min, 30.0), absences=10**9)
-    order = place(replace(FRESH, opened_at=NOW, deadline=NOW + patience))
+    order = placed(replace(FRESH, opened_at=NOW, deadline=NOW + patience))
     asked: list[float] = []
     while order.due_at is not None:
         asked.append(order.due_at)
@@ -471,7 +476,7 @@ def _moves(order: Order) -> Iterator[tuple[str, Order]]:
 
 def test_the_states_that_can_be_reached_are_the_table() -> None:
     """Running every command and every outcome from the two beginnings walks exactly the table's ways."""
-    begun = [place(FRESH), place(replace(FRESH, dry_run=True)), *SITUATIONS.values()]
+    begun = [placed(FRESH), placed(replace(FRESH, dry_run=True)), *SITUATIONS.values()]
     assert {order.state for order in begun} == {State.PENDING, State.HELD}
     walked, seen, queue = set(), set(), deque(begun)
     while queue:
@@ -558,10 +563,10 @@ def test_the_drawing_in_the_module_is_the_table() -> None:
 @given(order=orders(), now=moments)
 def test_a_new_order_is_held_or_due(order: Order, now: float) -> None:
     """A dry run begins held and is never due; anything else is due from its first moment."""
-    placed = place(replace(order, opened_at=now, deadline=now + 5))
+    begun = placed(replace(order, opened_at=now, deadline=now + 5))
     expected = (State.HELD, None) if order.dry_run else (State.PENDING, now)
-    assert (placed.state, placed.due_at) == expected
-    assert placed.version == order.version
+    assert (begun.state, begun.due_at) == expected
+    assert (begun.created_at, begun.updated_at, begun.opened_at, begun.version) == (now, now, now, 1)
 
 
 @given(order=orders((State.HELD, State.FAILED, State.CANCELED)), now=moments)
@@ -582,7 +587,7 @@ def test_only_a_retry_opens_a_generation() -> None:
     again = retry(failed, NOW)
     assert (failed.generation, again.generation, again.files) == (1, 2, ())
     assert retry(cancel(again, NOW), NOW).generation == 3
-    assert confirm(place(replace(FRESH, dry_run=True)), NOW).generation == 1
+    assert confirm(placed(replace(FRESH, dry_run=True)), NOW).generation == 1
 
 
 def test_a_canceled_order_is_at_rest_without_a_cause() -> None:

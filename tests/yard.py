@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from poller.address import Origin
 from poller.event import Event
 from poller.lane import Lane, Limits
-from poller.order import Order, State, place
+from poller.order import Order, place
 from poller.outcome import File, NotReady, Outcome, Published
 from poller.pace import Pace
 from poller.poller import Poller
@@ -163,18 +163,7 @@ class Yard:
 def order(task_id: str, *, patience: float = 3600.0, dry_run: bool = False) -> Order:
     """Make a new order, due now."""
     at = now()
-    return place(
-        Order(
-            remote="fake",
-            task_id=task_id,
-            state=State.PENDING,
-            created_at=at,
-            updated_at=at,
-            opened_at=at,
-            deadline=at + patience,
-            dry_run=dry_run,
-        )
-    )
+    return place("fake", task_id, at, deadline=at + patience, dry_run=dry_run)
 
 
 @asynccontextmanager

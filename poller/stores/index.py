@@ -100,7 +100,7 @@ class Index:
     def __init__(self) -> None:
         self._ids: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._created = Created()
-        self._batches: dict[str, Created] = {}
+        self._batches: defaultdict[str, Created] = defaultdict(Created)
         self._due: defaultdict[str, list[int]] = defaultdict(list)
         self._events: dict[int, tuple[int, ...]] = {}
         self._dropped: dict[int, int] = {}
@@ -122,7 +122,7 @@ class Index:
         for heap in index._due.values():
             heapq.heapify(heap)
         index._created = Created(loaded.pop(None, {}))
-        index._batches = {str(batch): Created(entries) for batch, entries in loaded.items()}
+        index._batches.update({str(batch): Created(entries) for batch, entries in loaded.items()})
         return index
 
     def _load(self, heads: Iterable[tuple[int, Head | Order]], loaded: _Loaded) -> None:
@@ -180,12 +180,16 @@ class Index:
 
     # --- What becomes of it ---
 
-    def put(self, doc_id: int, after: Order, before: Order | None, *, claimed: bool = False) -> None:
+    def add(self, doc_id: int, order: Order) -> None:
+        """Take in a new order."""
+        self._ids[order.remote][order.task_id] = doc_id
+        self._list(doc_id, order)
+        if order.state is State.PENDING and order.due_at is not None:
+            heapq.heappush(self._due[order.remote], _entry(order.due_at, doc_id))
+
+    def put(self, doc_id: int, after: Order, before: Order, *, claimed: bool) -> None:
         """Note what an order has become; a claimed one is in no heap."""
-        if before is None:
-            self._ids[after.remote][after.task_id] = doc_id
-            self._list(doc_id, after)
-        elif (before.state, before.created_at, before.batch) != (after.state, after.created_at, after.batch):
+        if (before.state, before.created_at, before.batch) != (after.state, after.created_at, after.batch):
             self._unlist(doc_id, before)
             self._list(doc_id, after)
         elif not claimed and before.due_at == after.due_at:
@@ -203,7 +207,7 @@ class Index:
     def _list(self, doc_id: int, order: Order) -> None:
         self._created.add(order, doc_id)
         if order.batch is not None:
-            self._batches.setdefault(order.batch, Created()).add(order, doc_id)
+            self._batches[order.batch].add(order, doc_id)
 
     def _unlist(self, doc_id: int, order: Order) -> None:
         self._created.remove(order, doc_id)

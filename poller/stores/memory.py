@@ -29,7 +29,7 @@ class MemoryStore:
     async def add(self, orders: Sequence[Order]) -> Sequence[tuple[Order, bool]]:
         """Keep new orders, all or none."""
         self._demand()
-        answers = admit(orders, self._orders.get)
+        answers = admit(orders, lambda key: self._orders.get(Key(*key)))
         self._orders |= {order.key: order for order, new in answers if new}
         return answers
 

@@ -14,16 +14,16 @@ KEPT_EVENTS = 100
 _REQUEST = ("batch", "feed", "filename", "context", "dry_run", "deadline")
 
 
-def admit(orders: Sequence[Order], known: Callable[[Key], Order | None]) -> list[tuple[Order, bool]]:
+def admit(orders: Sequence[Order], known: Callable[[tuple[str, str]], Order | None]) -> list[tuple[Order, bool]]:
     """Say which of some orders are new; those that are not stand as they are.
 
     Raises:
         Conflict: one has a known key and asks for something else.
     """
-    admitted: dict[Key, Order] = {}
+    admitted: dict[tuple[str, str], Order] = {}
     answers = []
     for order in orders:
-        key = order.key
+        key = (order.remote, order.task_id)
         before = admitted.get(key) or known(key)
         if before is None:
             admitted[key] = order

@@ -18,7 +18,7 @@ from poller.order import Key, Order, State
 from poller.store import History, Page, Query
 from poller.stores.claims import Claims
 from poller.stores.index import EventHead, Events, Head
-from poller.stores.journal import Change
+from poller.stores.journal import Change, Put
 from poller.stores.listing import Listing, Value
 from poller.stores.live import LiveStorage, Sink
 from poller.stores.loading import EVENTS, ORDERS, load
@@ -29,6 +29,7 @@ from poller.stores.tables import Condition, Database, LiveTable
 Found: TypeAlias = Order | bytes
 """A claimed order as this process knows it, or any other as its line."""
 
+_encode = msgspec.json.Encoder().encode
 _order = msgspec.json.Decoder(Order).decode
 _head = msgspec.json.Decoder(Head).decode
 _event = msgspec.json.Decoder(Event).decode
@@ -62,7 +63,7 @@ class Shelf:
 
     # --- Reading ---
 
-    def order(self, key: Key) -> Order | None:
+    def order(self, key: tuple[str, str]) -> Order | None:
         """Read one order."""
         remote, task_id = key
         doc_id = self._index.doc_id(remote, task_id)
@@ -131,7 +132,7 @@ class Shelf:
         numbered = [(self._orders.next_id(), order) for order in orders]
         self._storage.commit([self._put(doc_id, order) for doc_id, order in numbered])
         for doc_id, order in numbered:
-            self._index.put(doc_id, order, None)
+            self._index.add(doc_id, order)
 
     def replace(self, order: Order, event: Event | None) -> None:
         """Replace an order by its next version, and add to its history.
@@ -237,7 +238,7 @@ class Shelf:
         return doc_id
 
     def _put(self, doc_id: int, order: Order) -> Change:
-        return self._orders.put(doc_id, msgspec.json.encode(order))
+        return Put(ORDERS, doc_id, msgspec.Raw(_encode(order)))
 
     def _remembered(self, doc_id: int, order: Order, event: Event) -> tuple[list[Change], Events]:
         """Plan how an order's history grows, and what falls off its far end."""

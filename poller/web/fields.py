@@ -22,6 +22,7 @@ CONTEXT_BYTES = 16 * 2**10
 CONTEXT_DEPTH = 16
 LONGEST_PATIENCE = 10 * 365 * 86400.0
 
+_NUL = b"\\u0000"
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 _INSTANT = re.compile(r"[-:TZ]")
 _EXAMPLES = "give a duration such as 200ms, 5m or 7d, or an ISO 8601 instant such as 2026-11-21T05:00:00Z"
@@ -91,14 +92,22 @@ def context(value: object) -> dict[str, Any]:
     """Read what the shop wants to find again beside the order: a JSON object of at most 16 KiB, 16 levels deep."""
     if not isinstance(value, dict):
         raise ValueError('must be an object, such as {"projectID": "…"}; in a form, write context.NAME=value')  # noqa: TRY004
-    _search(value, CONTEXT_DEPTH)
+    if not _is_flat(value):
+        _search(value, CONTEXT_DEPTH)
     try:
-        size = len(msgspec.json.encode(value))
+        written = msgspec.json.encode(value)
     except UnicodeEncodeError:
         raise ValueError("holds half of a surrogate pair, which is no character") from None
-    if size > CONTEXT_BYTES:
-        raise ValueError(f"has {size} bytes as JSON; at most {CONTEXT_BYTES} are kept with an order")
+    if len(written) > CONTEXT_BYTES:
+        raise ValueError(f"has {len(written)} bytes as JSON; at most {CONTEXT_BYTES} are kept with an order")
+    if _NUL in written:
+        _search(value, CONTEXT_DEPTH)
     return value
+
+
+def _is_flat(value: dict[str, Any]) -> bool:
+    """Tell whether names and texts are all there is, so that only a NUL could be wrong with them."""
+    return type(value) is dict and set(map(type, value.values())) <= {str}
 
 
 def _search(value: object, levels: int) -> None:

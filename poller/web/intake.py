@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from poller.order import Order, State, place
+from poller.order import Order, place
 from poller.web import fields
 from poller.web.body import Doubled
 from poller.web.guess import did_you_mean
@@ -12,6 +12,9 @@ from poller.web.problem import Fault, Refusal
 MOST_ORDERS = 1_000
 MOST_FAULTS = 100
 """Whoever makes more mistakes in one request makes the same one again and again."""
+
+_AS_GIVEN = ("batch", "feed", "filename")
+"""Fields that an order keeps under the names and with the values that the shop gave."""
 
 Reader = Callable[[object], Any]
 
@@ -159,21 +162,14 @@ class Intake:
         if project := asked.get("projectID"):
             context = {**context, "projectID": project}
         return place(
-            Order(
-                remote=asked.get("remote") or self._remotes[0],
-                task_id=asked.get("task_id") or asked["taskID"],
-                state=State.PENDING,
-                created_at=now,
-                updated_at=now,
-                opened_at=now,
-                deadline=now + self._patience if words is None else fields.instant_of(words, now),
-                batch=asked.get("batch"),
-                feed=asked.get("feed"),
-                filename=asked.get("filename"),
-                context=context,
-                dry_run=asked.get("dry_run") or False,
-                deadline_as_given=words,
-            ),
+            asked.get("remote") or self._remotes[0],
+            asked.get("task_id") or asked["taskID"],
+            now,
+            deadline=now + self._patience if words is None else fields.instant_of(words, now),
+            context=context,
+            dry_run=asked.get("dry_run") or False,
+            deadline_as_given=words,
+            **{name: asked[name] for name in _AS_GIVEN if name in asked},
         )
 
     def _remote(self, value: object) -> str:

@@ -5,7 +5,6 @@ port; the server ends when its standard input does.
 """
 
 import asyncio
-import gc
 import os
 import sys
 import time
@@ -39,8 +38,7 @@ async def hook(path: Path, stack: AsyncExitStack) -> int:
     settings = load({**_SETTINGS, "POLLER_STORE": str(path), "POLLER_ORDERS_DIR": str(path.with_name("orders"))})
     store = await TinyStore.open(path, now=time.time)
     stack.push_async_callback(store.close)
-    gc.collect()
-    gc.freeze()
+    app.calm_collector()
     desk = Poller(lanes=(), store=store, tell=lambda *_: None, now=time.time, grace=0.0, retention=1e9)
     url = await app._hook(settings, store, desk, stack)
     return int(url.rpartition(":")[2])
@@ -59,8 +57,7 @@ async def nothing(_: Path, stack: AsyncExitStack) -> int:
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, "127.0.0.1", 0, reuse_address=False).start()
-    gc.collect()
-    gc.freeze()
+    app.calm_collector()
     return int(runner.addresses[0][1])
 
 
