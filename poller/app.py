@@ -94,7 +94,7 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
 
 
 def calm_collector() -> None:
-    """Look for garbage seldom, and never at what is there by now: a request leaves next to none that must be looked for."""
+    """Look for garbage seldom, and never among what is there by now: requests leave next to none that must be found."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
