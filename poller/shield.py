@@ -19,12 +19,15 @@ async def finish(work: Awaitable[T]) -> T:
         asyncio.CancelledError: after *work* has ended, if we were cancelled during it.
     """
     task = asyncio.ensure_future(work)
-    cancelled = await _ended(task)
-    if cancelled is None:
-        return task.result()
-    if not task.cancelled():
-        task.exception()
-    raise cancelled
+    try:
+        cancelled = await _ended(task)
+        if cancelled is None:
+            return task.result()
+        if not task.cancelled():
+            task.exception()
+        raise cancelled
+    finally:
+        del task  # an error, its traceback, this frame and the task would keep each other
 
 
 async def complete(work: Awaitable[T]) -> T:

@@ -13,6 +13,8 @@ from typing import Any
 
 from poller.errors import StoreUnavailable
 
+_CLOSED = "the store is closed"
+_HEALS = "it goes on by itself as soon as its disk does"
 LINGER = 1.0
 """Seconds after which a change that nobody waits for is on its way to the disk."""
 
@@ -65,7 +67,7 @@ class Commits:
     def demand(self) -> None:
         """Raise StoreUnavailable if nothing is taken."""
         if self.problem is not None:
-            raise StoreUnavailable(self.problem, hint="it goes on by itself as soon as its disk does")
+            raise StoreUnavailable(self.problem, hint="" if self.problem == _CLOSED else _HEALS)
 
     def stage(self, changes: bytes) -> None:
         """Take changes into the next commit; ``settle`` or ``linger`` must follow.
@@ -96,10 +98,10 @@ class Commits:
 
     async def close(self) -> None:
         """Write what is staged, take no more, and let go of the thread."""
+        self.problem = self.problem or _CLOSED
         try:
             await self.settle()
         finally:
-            self.problem = self.problem or "the store is closed"
             self._stop_timer()
             self._work.put(None)
 

@@ -2,8 +2,8 @@
 
 It takes seconds for a million documents, and in a thread it would fight the event loop for
 the interpreter all the while. So a running store has it done by a process of its own, which
-only writes one new file: to give it its name stays with the store, so whatever becomes of
-that process, the store is as it was.
+only writes one new file. The store looks whether it is whole and of the right generation
+before it gets its name; whatever else becomes of that process, the store is as it was.
 """
 
 import os
@@ -23,6 +23,8 @@ from poller.stores.survey import Names, Survey, summed_up, survey
 Fold: TypeAlias = Callable[[Names], None]
 """Folds a store's full journal into a new snapshot, aside; raises StoreError or OSError."""
 
+_HOME = Path(__file__).parents[2]
+"""Where this very package is, so that no other one is taken for it."""
 _POLITE = 10
 """What the process adds to its niceness: orders come first."""
 
@@ -45,7 +47,10 @@ def folded(found: Survey, aside: Path, *, is_open: bool, files: Files) -> bool:
 
 def fold(names: Names, *, files: Files) -> None:
     """Fold the full journal of a running store, here and now. Raises like ``folded``."""
-    folded(survey(names, files=files, only=names.full), names.folded, is_open=True, files=files)
+    found = survey(names, files=files, only=names.full)
+    if found.snapshot is not None and not found.snapshot.about.open:
+        raise StoreError(f"{names.snapshot} was changed by another program while poller had it open")
+    folded(found, names.folded, is_open=True, files=files)
 
 
 def fold_elsewhere(names: Names) -> None:
@@ -55,8 +60,9 @@ def fold_elsewhere(names: Names) -> None:
         StoreError: it could not; the message says why.
         OSError: it could not be started.
     """
-    command = [sys.executable, "-m", __name__, str(names.snapshot)]
-    environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
+    command = [sys.executable, "-P", "-m", __name__, str(names.snapshot)]  # -P: no module from where we happen to be
+    environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    environment["PYTHONPATH"] = os.pathsep.join([str(_HOME), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     done = subprocess.run(  # noqa: S603 - our own module, in a group of its own that no Ctrl-C reaches
         command,
         env=environment,

@@ -23,7 +23,7 @@ from poller.store import Query
 
 MOST_IDS = 1 << 40
 """Ids are below this."""
-_LATEST = 1e12
+LATEST = 1e12
 """Epoch seconds, some thirty thousand years from now: what is later is no time."""
 
 
@@ -82,6 +82,12 @@ class Created:
             for (whose, state), entries in self._lists.items()
             if (remote is None or whose == remote) and (states is None or state in states)
         ]
+
+    def dismantle(self) -> None:
+        """Take everything out, bit by bit."""
+        for entries in self._lists.values():
+            while entries:
+                del entries[-1000:]
 
     def counts(self) -> Mapping[State, int]:
         """Count orders by state."""
@@ -216,10 +222,18 @@ class Index:
             if not self._batches[order.batch]:
                 del self._batches[order.batch]
 
-    @property
-    def large(self) -> list[dict[str, int]]:
-        """What holds something of every order."""
-        return list(self._ids.values())
+    def dismantle(self) -> None:
+        """Take everything out, bit by bit."""
+        for ids in self._ids.values():
+            while ids:
+                ids.popitem()
+        while self._events:
+            self._events.popitem()
+        for created in (self._created, *self._batches.values()):
+            created.dismantle()
+        for heap in self._due.values():
+            while heap:
+                del heap[-1000:]
 
     # --- Due times ---
 
@@ -258,7 +272,7 @@ class Index:
 
 def is_moment(moment: float | None) -> bool:
     """Tell whether a time fits into an entry."""
-    return moment is None or 0 <= moment < _LATEST
+    return moment is None or 0 <= moment < LATEST
 
 
 def _entry(moment: float, doc_id: int) -> int:

@@ -9,7 +9,8 @@ The files of a store
 ``orders.json.previous``      the snapshot before this one
 ``orders.json.lock``          locked while a process has the store open (see ``lock``)
 
-A file whose name ends in ``.new`` or ``.folded`` is being made, or was; it counts for nothing.
+A file whose name ends in ``.new`` or ``.folded`` is being made, or was; what is in it counts for
+nothing.
 
 The format
 ==========
@@ -34,16 +35,20 @@ The rules
    synced before the next is written, so only the last can be incomplete.
 2. **An acknowledged change is in a synced frame.** Changes that arrive while one is being
    written and synced gather for the next (``commits``).
-3. **A torn tail is cut.** A last line that lacks more than its newline, or has whole disk
-   blocks of zeros in it, was never synced, so nobody was told that it was kept.
+3. **A torn tail is cut.** A last line that lacks only its newline counts. One that lacks more,
+   or has disk blocks of zeros in it (512 bytes, or what the frame has of its first one), was
+   never synced, so nobody was told that it was kept.
 4. **Anything else is damage**, and nobody guesses: an invalid line that is complete or is
    followed by another, a number that is missing or repeated, an unknown format. The store
    refuses to open and says where.
 5. **Generations tell which journals count.** Folding generation G + 1 into a snapshot of
    generation G makes one of generation G + 1, which replaces the old one in one rename;
    the journal is removed after that. So at any moment, for a snapshot of generation G:
-   journals up to G are in it already, G + 1 and then G + 2 are to be applied, and a gap is
-   damage. A journal without a snapshot is damage too, never an empty store.
+   journals up to G are in it already (if they end with a frame beyond ``sequence``, they are
+   another store's), G + 1 and then G + 2 are to be applied, and a gap is damage. A journal
+   without a snapshot is damage too, never an empty store. A full journal becomes ``.old`` when
+   the next one is made as ``.journal.new``, which then gets its name; so an ``.old`` that is to
+   be applied stands alone only between these two renames, else the next one is missing.
 6. **Opening is folding.** To open a store is to fold the journals that are found into the
    snapshot, to read that, and to begin a journal of the next generation. So no journal is
    ever appended to by a second process. Closing is folding as well.
@@ -330,5 +335,6 @@ def demand_format(path: Path, written: int) -> None:
     if written != FORMAT:
         raise StoreDamaged(
             f"{path} is in format {written}; this version knows format {FORMAT}",
-            hint="it was written by a newer poller: start that one again, or carry its orders over with its `export`",
+            hint="it was written by a newer poller: start that one again, "
+            "or take its orders out with its own `poller store export`",
         )

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from poller.errors import StoreError
+from poller.errors import ConfigurationError, StoreError
 from poller.stores import snapshot as snapshots
 from poller.stores.files import Files
 from poller.stores.folding import Fold, fold, folded
@@ -65,6 +65,7 @@ class Ledger:
         self._snapshot: Snapshot | None = None
         self._journal: Journal | None = None
         self.folding = False
+        self._due = 0
 
     # --- Opening and closing ---
 
@@ -92,18 +93,21 @@ class Ledger:
         """
         if self._snapshot is None:
             raise StoreError(f"{self.names.snapshot} was not opened")
-        snapshot = self._adopted(self._snapshot)
+        self._snapshot = snapshot = self._adopted(self._snapshot)
         self._files.unlink(self.names.folded)
         self._full = max(self._smallest, snapshot.size)
         self._journal = self._new_journal(snapshot.about.generation + 1, snapshot.about.sequence)
         snapshot.mark(is_open=True)
 
     def reopen(self) -> Snapshot:
-        """Say again what is on disk, after the disk had failed. Raises like ``open``."""
+        """Say again what is on disk, after the disk had failed. Raises StoreError where ``open`` does not."""
         self._let_go()
         if not self._lock.ours:
             self._lock.release()
-            self._lock.acquire()
+            try:
+                self._lock.acquire()
+            except ConfigurationError as error:  # the disk is away, and may come back
+                raise StoreError(str(error), hint=error.hint) from error
         return self._settled()
 
     def close(self) -> None:
@@ -145,7 +149,7 @@ class Ledger:
         aside, _ = self.names.aside
         anything = folded(found, aside, is_open=False, files=self._files)
         self._tell_of_torn(found.due)
-        return self._replaced(aside) if anything else snapshot
+        return self._replaced(aside, found.due[-1].header.generation) if anything else snapshot
 
     def _founded(self) -> Snapshot:
         """Make the snapshot of a store that has nothing yet."""
@@ -164,7 +168,7 @@ class Ledger:
         self._files.unlink(aside)
         about = About(generation=snapshot.about.generation, sequence=snapshot.about.sequence)
         snapshots.write(aside, snapshot.pieces(), about, files=self._files)
-        return self._replaced(aside)
+        return self._replaced(aside, about.generation)
 
     # --- Writing ---
 
@@ -201,9 +205,10 @@ class Ledger:
         with _closed_if_it_fails(fresh):
             self._files.sync_folder(self.names.folder)
             self._files.rename(self.names.journal, self.names.full)
-            self.folding = True
+            self._due, self.folding = journal.header.generation, True
             self._name()
-        journal.close()
+        with suppress(OSError):  # its frames were synced one by one; closing adds nothing to that
+            journal.close()
         return fresh
 
     def _new_journal(self, generation: int, after: int) -> Journal:
@@ -231,19 +236,28 @@ class Ledger:
 
         Raises:
             StoreError: a file is not what we wrote, or it could not be done.
-            OSError: the disk failed; nothing is lost, and it may be tried again.
+            OSError: the disk failed; the journal stays, and it may be tried again.
         """
         self._files.unlink(self.names.folded)
         self._make(self.names)
         if self.names.folded.exists():  # it does not if this was done before, up to the removal
-            self._full = max(self._smallest, self._replaced(self.names.folded).size)
+            self._full = max(self._smallest, self._replaced(self.names.folded, self._due).size)
+        else:
+            self._whole(self.names.snapshot, self._due)
         self._remove(self.names.full)
         self.folding = False
 
-    def _replaced(self, fresh: Path) -> Snapshot:
+    def _whole(self, path: Path, generation: int) -> Snapshot:
+        """Make sure that a snapshot is whole, and the one that belongs there."""
+        snapshot = Snapshot(path, files=self._files)
+        if snapshot.foreign or snapshot.about.generation != generation:
+            raise StoreError(f"{path} is generation {snapshot.about.generation} where {generation} belongs")
+        return snapshot
+
+    def _replaced(self, fresh: Path, generation: int) -> Snapshot:
         """Give the snapshot's name to a new one, once it is found whole; the old one is the previous then."""
         self._lock.demand()
-        snapshot = Snapshot(fresh, files=self._files)
+        snapshot = self._whole(fresh, generation)
         self._files.unlink(self.names.previous)
         self._files.link(self.names.snapshot, self.names.previous)
         self._files.rename(fresh, self.names.snapshot)

@@ -76,15 +76,15 @@ class _Loading:
                 heads = _heads(piece.json)
                 if min(heads) >= 0 and max(heads) < MOST_IDS:
                     return zip(heads, heads.values(), strict=True)
-        return self._numbered(ORDERS, lines, _vetted if self._vet else _head)
+        return self._numbered(ORDERS, lines, vetted if self._vet else _head)
 
     def _load_events(self, index: Index) -> None:
         for event_id, head in self._numbered(EVENTS, self._storage.lines(EVENTS), _event_head):
             doc_id = index.doc_id(head.remote, head.task_id)
             if doc_id is None:
                 raise self._unfit(EVENTS, event_id, "its order is not there")
-            dropped, ids = index.events(doc_id)
-            index.set_events(doc_id, Events(dropped if ids else head.number - 1, (*ids, event_id)))
+            dropped, ids = index.events(doc_id)  # those that a repair could not find count as dropped
+            index.set_events(doc_id, Events(max(dropped, head.number - len(ids) - 1), (*ids, event_id)))
 
     def _numbered(self, table: str, lines: Mapping[DocId, Line], read: Callable[[Line], T]) -> Iterator[tuple[int, T]]:
         for doc_id, line in lines.items():
@@ -100,11 +100,15 @@ class _Loading:
         return StoreDamaged(f"{self._path}: document {doc_id} of table {table!r} cannot be used: {why}", hint=HINT)
 
 
-def _vetted(line: Line) -> Order:
-    """Read an order that somebody else wrote."""
+def vetted(line: Line) -> Order:
+    """Read an order that somebody else wrote.
+
+    Raises:
+        msgspec.MsgspecError: a poller cannot work with it.
+    """
     order = _order(line)
-    if not all(map(is_moment, (order.created_at, order.due_at))):
-        raise msgspec.ValidationError("its times are none")
+    if not all(map(is_moment, (order.created_at, order.updated_at, order.opened_at, order.deadline, order.due_at))):
+        raise msgspec.ValidationError("it has a time that no clock shows")
     if order.state is State.PENDING and order.due_at is None:
         raise msgspec.ValidationError("it is pending, and due at no time")
     return order

@@ -22,9 +22,10 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.problem: str | None = None
+        self._closed = False
         self._orders: dict[Key, Order] = {}
         self._events: dict[Key, list[Event]] = {}
-        self._claimed: set[Key] = set()
+        self._claimed: dict[Key, Order] = {}
 
     async def add(self, orders: Sequence[Order]) -> Sequence[tuple[Order, bool]]:
         """Keep new orders, all or none."""
@@ -45,7 +46,7 @@ class MemoryStore:
         for key in keys:
             before = self._orders[key]
             self._orders[key] = replace(before, due_at=until, version=before.version + 1)
-        self._claimed.update(keys)
+            self._claimed.setdefault(key, before)
         return [self._orders[key] for key in keys]
 
     async def renew(self, orders: Sequence[Order], *, until: float) -> None:
@@ -61,7 +62,7 @@ class MemoryStore:
         self._demand()
         succeed(self._orders.get(order.key), order)
         self._orders[order.key] = order
-        self._claimed.discard(order.key)
+        self._claimed.pop(order.key, None)
         if event is not None:
             self._events.setdefault(order.key, []).append(event)
 
@@ -102,14 +103,15 @@ class MemoryStore:
 
     async def reopen(self) -> None:
         """Go on, and forget all claims, as a store does that reads its files anew."""
+        if self._closed:
+            self._demand()
         self.problem = None
-        for key in self._claimed:
-            claimed = self._orders[key]
-            self._orders[key] = replace(claimed, due_at=claimed.updated_at, version=claimed.version - 1)
+        self._orders |= self._claimed
         self._claimed.clear()
 
     async def close(self) -> None:
         """Take no more."""
+        self._closed = True
         self.problem = "the store is closed"
 
     def _waiting(self, remote: str) -> list[tuple[float, Order]]:

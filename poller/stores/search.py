@@ -40,7 +40,7 @@ def likely(query: Query) -> Callable[[bytes], bool]:
 
 def _holds(text: bytes, line: bytes) -> bool:
     """Beyond ASCII, and in numbers with an exponent, the same text can be written in several ways."""
-    return text in line.lower() or b"e+" in line or b"e-0" in line or not line.isascii()
+    return text in line.lower() or b"e+" in line or b"e-0" in line or b"\\" in line or not line.isascii()
 
 
 def _stands_as_it_is(text: bytes) -> bool:

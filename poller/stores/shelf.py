@@ -17,7 +17,7 @@ from poller.event import Event
 from poller.order import Key, Order, State
 from poller.store import History, Page, Query
 from poller.stores.claims import Claims
-from poller.stores.index import EventHead, Events, Head
+from poller.stores.index import LATEST, EventHead, Events, Head
 from poller.stores.journal import Change, Put
 from poller.stores.listing import Listing, Value
 from poller.stores.live import LiveStorage, Sink
@@ -116,7 +116,7 @@ class Shelf:
     def page(self, query: Query) -> Page:
         """List orders by their creation, without a text to look for: the index has them in order."""
         listing: Listing[Order] = Listing(query)
-        start = None if query.after is None else cast("float", query.after[0])
+        start = None if query.after is None else min(max(cast("float", query.after[0] or 0.0), 0.0), LATEST)
         for _, moment in groupby(self._index.by_creation(query, start), key=itemgetter(0)):
             if listing.is_full:
                 break
@@ -174,9 +174,7 @@ class Shelf:
         for lines in self._storage.large:
             while lines:
                 lines.popitem()
-        for ids in self._index.large:
-            while ids:
-                ids.popitem()
+        self._index.dismantle()
 
     # --- Claims: facts of this process, told to no sink ---
 

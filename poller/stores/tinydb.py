@@ -9,17 +9,18 @@ import asyncio
 import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any, TypeVar
 
 import msgspec
 
-from poller.errors import StoreError, StoreUnavailable
+from poller.errors import PollerError, StoreError, StoreUnavailable
 from poller.event import Event
 from poller.order import Key, Order, State
 from poller.shield import finish
@@ -149,6 +150,8 @@ class TinyStore:
         wanted, hopeful, ids = condition(query), likely(query), shelf.ids(query)
         turn = _Turn()
         while some := list(islice(ids, _SLICE)):
+            if shelf is not self._shelf:
+                return await self.search(query)
             for value, key, found in shelf.find(wanted, hopeful, some, query.sort):
                 listing.offer(value, key, found)
             await turn.over()
@@ -190,7 +193,7 @@ class TinyStore:
         What was acknowledged is there; what was not may be. Claims are gone.
 
         Raises:
-            StoreDamaged, StoreUnavailable: it could not be read; it may be tried again.
+            StoreError: it could not be read, or another process has it; it may be tried again.
         """
         await finish(self._reopen())
 
@@ -220,13 +223,14 @@ class TinyStore:
         try:
             self._ledger.close()
         except (OSError, StoreError) as error:
-            self._report(f"the journal could not be folded ({error}); nothing is lost, and the next start does it")
+            self._report(f"the journal could not be folded ({error}); it stays as it is, and the next start folds it")
 
     # --- The files ---
 
     async def _load(self, look: Callable[[], Snapshot]) -> None:
-        with _in_the_background():
+        with _background:
             self._shelf = await finish(self._run(self._read, look))
+        self._fold_from = 0
         self._commits = Commits(self._ledger.append, linger=self._linger, written=self._after_commit)
 
     def _read(self, look: Callable[[], Snapshot]) -> Shelf:
@@ -235,7 +239,11 @@ class TinyStore:
             snapshot = look()
             shelf = Shelf(snapshot.pieces(), sink=self._stage, path=path, vet=snapshot.foreign)
             self._ledger.begin()
+        except PollerError as error:
+            clear_frames(error.__traceback__)  # a million documents may stand in them
+            raise
         except OSError as error:
+            clear_frames(error.__traceback__)
             hint = "look at the folder, its owner and the space on its disk"
             raise StoreUnavailable(f"{path} cannot be opened: {error}", hint=hint) from error
         return shelf
@@ -258,7 +266,7 @@ class TinyStore:
         error = work.exception()
         self._fold_from = 0 if error is None else self._ledger.size + SMALLEST_FULL_JOURNAL
         if error is not None:
-            self._report(f"a full journal could not be folded ({error}); nothing is lost, and it is tried again later")
+            self._report(f"a full journal could not be folded ({error}); it stays, and that is tried again later")
 
     async def _folded(self) -> None:
         if self._folding is not None:
@@ -278,21 +286,32 @@ class _Turn:
             self._began = time.monotonic()
 
 
-@contextmanager
-def _in_the_background() -> Iterator[None]:
-    """Load while others go on: they get their turn each millisecond, and no collection looks at what is loaded."""
-    collecting, interval = gc.isenabled(), sys.getswitchinterval()
-    gc.disable()
-    sys.setswitchinterval(0.001)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
-        gc.freeze()
-        if collecting:
-            gc.enable()
+class _Background:
+    """Lets others go on while stores are loaded: they get their turn each millisecond, and nothing is collected."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._before = (True, 0.005)
+
+    def __enter__(self) -> None:
+        if not self._inside:
+            self._before = (gc.isenabled(), sys.getswitchinterval())
+            gc.disable()
+            sys.setswitchinterval(0.001)
+        self._inside += 1
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._inside -= 1
+        if kind is None:
+            gc.freeze()  # else every full collection would look at all that was loaded
+        if not self._inside:
+            collecting, interval = self._before
+            sys.setswitchinterval(interval)
+            if collecting:
+                gc.enable()
 
 
+_background = _Background()
 _decode = msgspec.json.Decoder(Order).decode
 
 

@@ -12,6 +12,7 @@ from poller.errors import StoreError
 from poller.order import Key
 from poller.stores.care.export import EXPORT_FORMAT
 from poller.stores.care.inventory import EventLine, read_event, read_order, take_stock
+from poller.stores.views import decode
 
 _MOST = 20
 """Problems that are worth listing: more of them have one cause."""
@@ -138,8 +139,8 @@ def _demand_history(key: Key, events: Sequence[EventLine]) -> None:
 
 
 def _compact(document: msgspec.Raw) -> bytes:
-    """Write a document as a store does, without a space."""
-    return msgspec.json.format(bytes(document), indent=-1)
+    """Write a document as a store does: JSON has other ways, which a search would not find."""
+    return msgspec.json.encode(decode(document))
 
 
 # --- A TinyDB file ------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from math import isfinite
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
@@ -15,7 +14,7 @@ from poller.order import Key, Order, State
 from poller.stores.files import Files
 from poller.stores.index import MOST_IDS
 from poller.stores.journal import HINT, DocId
-from poller.stores.loading import EVENTS, ORDERS
+from poller.stores.loading import EVENTS, ORDERS, vetted
 from poller.stores.pieces import Piece, Row, rows_of
 from poller.stores.survey import Names, Survey, summed_up, survey
 from poller.stores.views import decode
@@ -68,17 +67,8 @@ def read_order(line: bytes) -> Order:
     Raises:
         msgspec.MsgspecError: it is none.
     """
-    order = _order(line)
     decode(line)
-    if order.state is State.PENDING and order.due_at is None:
-        raise msgspec.ValidationError("it is pending, and due at no time")
-    if not all(map(isfinite, (moment * 1e6 for moment in _moments(order)))):
-        raise msgspec.ValidationError("it has a time that no clock can show")
-    return order
-
-
-def _moments(order: Order) -> tuple[float, ...]:
-    return order.created_at, order.updated_at, order.opened_at, order.deadline, order.due_at or 0.0
+    return vetted(line)
 
 
 def read_event(line: bytes) -> EventLine:

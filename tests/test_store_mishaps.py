@@ -1,0 +1,288 @@
+"""What happens to a store between two steps: callers that come late, files that others change, folders that go away."""
+
+import asyncio
+import errno
+import gc
+import os
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from poller.errors import StoreError, StoreUnavailable
+from poller.order import Key, State
+from poller.store import Query
+from poller.stores import folding
+from poller.stores.care.verify import verify
+from poller.stores.files import Files
+from poller.stores.journal import Create, encode
+from poller.stores.ledger import Ledger
+from poller.stores.memory import MemoryStore
+from poller.stores.survey import Names
+from poller.stores.tinydb import TinyStore
+from tests.stores import ScriptedFiles, an_order
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where the store is."""
+    return tmp_path / "orders.json"
+
+
+async def opened(path, **given):
+    """Open a store."""
+    return await TinyStore.open(path, now=time.time, **given)
+
+
+# --- Callers that come late --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["close", "reopen"])
+async def test_whoever_comes_while_it_ends_is_refused(path, end):
+    """The change under way is kept; one that comes later is refused at once, and nobody waits for ever."""
+    store = await opened(path)
+    first = asyncio.create_task(store.add([an_order("t1")]))
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(getattr(store, end)())
+    await asyncio.sleep(0)
+    with pytest.raises(StoreUnavailable, match="the store is closed"):
+        await asyncio.wait_for(store.add([an_order("t2")]), 10)
+    with pytest.raises(StoreUnavailable, match="the store is closed"):
+        await store.save(replace(an_order("t1"), version=2), durable=False)
+    await asyncio.gather(first, ending)
+    await store.close()
+    assert verify(path).orders[State.PENDING] == 1
+
+
+async def test_a_search_over_a_reopening_sees_all_orders(path):
+    """Whoever searches while the store is read anew gets what is there, not what was left of before."""
+    store = await opened(path)
+    for part in range(4):
+        await store.add([an_order(f"{part}-{n}") for n in range(1000)])
+    query = Query(text="-", sort="task_id", limit=1)
+    searches = [asyncio.create_task(store.search(query)) for _ in range(4)]
+    await asyncio.sleep(0)
+    await store.reopen()
+    assert [page.count for page in await asyncio.gather(*searches)] == [4000] * 4
+    await store.close()
+
+
+# --- Files that others change, and folders that go away -----------------------------------------------
+
+
+async def full(path):
+    """Open a store whose journal is full, and say what it holds."""
+    store = await opened(path, full=1)
+    for n in range(4):
+        await store.add([an_order(f"t{n}")])
+    return store
+
+
+async def test_a_snapshot_that_others_wrote_meanwhile_is_not_folded_over(path):
+    """A program that overwrites the file of a running store does not make its orders go in silence."""
+    told = []
+    store = await opened(path, report=told.append)
+    await store.add([an_order("t1")])
+    path.write_text('{"orders": {}}')
+    store._ledger._full = 1
+    await store.add([an_order("t2")])
+    await store._folded()
+    assert "was changed by another program while poller had it open" in told[0]
+    await store.close()
+    assert len(told) == 2
+    assert verify(path).damage is not None
+    assert Names(path).full.exists()
+
+
+def test_a_journal_goes_only_when_it_was_folded(path):
+    """Whoever says that it is done and has done nothing, or something else, does not cost what was acknowledged."""
+    ledger = Ledger(path, now=time.time, make=lambda _: None, full=1)
+    ledger.open()
+    ledger.begin()
+    for name in ("one", "two"):
+        ledger.append([encode([Create(name)])])
+    assert ledger.folding
+    with pytest.raises(StoreError, match="is generation 0 where 1 belongs"):
+        ledger.fold()
+    ledger._make = lambda names: os.link(names.snapshot, names.folded)
+    with pytest.raises(StoreError, match="is generation 0 where 1 belongs"):
+        ledger.fold()
+    assert Names(path).full.exists()
+    ledger._make = folding.fold_elsewhere
+    ledger.fold()
+    assert not Names(path).full.exists()
+    ledger.close()
+    assert b'"one"' in path.read_bytes()
+
+
+def test_nothing_is_folded_once_the_lock_is_gone(path):
+    """A snapshot is replaced only by whoever holds the store."""
+    ledger = Ledger(path, now=time.time, full=1)
+    ledger.open()
+    ledger.begin()
+    for name in ("one", "two"):
+        ledger.append([encode([Create(name)])])
+    before = path.read_bytes()
+    Names(path).lock.unlink()
+    with pytest.raises(StoreError, match="was removed or replaced"):
+        ledger.fold()
+    assert path.read_bytes() == before
+    ledger.abandon()
+
+
+async def test_modules_where_poller_is_started_are_not_those_that_fold(path, tmp_path, monkeypatch):
+    """The folder that a service is started from has nothing to say in the process that folds."""
+    (tmp_path / "msgspec.py").write_text("raise SystemExit(0)")
+    monkeypatch.chdir(tmp_path)
+    store = await full(path)
+    await store._folded()
+    assert not Names(path).full.exists()
+    await store.close()
+    assert verify(path).orders[State.PENDING] == 4
+
+
+async def test_a_folder_that_is_away_is_waited_for(path):
+    """A disk that goes and comes back is a failure of the store, not of its settings."""
+    path = path.parent / "disk" / path.name
+    path.parent.mkdir()
+    store = await opened(path)
+    await store.add([an_order("t1")])
+    path.parent.rename(path.parent.with_name("away"))
+    with pytest.raises(StoreUnavailable):
+        await store.add([an_order("t2")])
+    with pytest.raises(StoreError):
+        await store.reopen()
+    path.parent.with_name("away").rename(path.parent)
+    await store.reopen()
+    assert await store.get(Key("grafx", "t1")) is not None
+    await store.close()
+
+
+async def test_a_descriptor_is_closed_once(path):
+    """A close that fails is over all the same: its number may be somebody else's by then."""
+
+    class Failing(Files):
+        closed: list[int]
+
+        def close(self, descriptor: int) -> None:
+            self.closed.append(descriptor)
+            super().close(descriptor)
+            raise OSError(errno.EIO, "Input/output error")
+
+    files = Failing()
+    ledger = Ledger(path, now=time.time, files=Files(), full=1)
+    ledger.open()
+    ledger.begin()
+    files.closed = []
+    ledger._journal._file._files = files
+    for name in ("one", "two"):
+        ledger.append([encode([Create(name)])])
+    assert ledger.folding
+    ledger.abandon()
+    assert len(files.closed) == len(set(files.closed)) == 1
+
+
+# --- What a process keeps ------------------------------------------------------------------------------
+
+
+async def test_a_load_leaves_the_interpreter_as_it_was(tmp_path):
+    """Also two at once, and one that fails."""
+    before = (gc.isenabled(), sys.getswitchinterval())
+    (tmp_path / "bad.json").write_text("[]")
+    loads = [opened(tmp_path / f"{name}.json") for name in ("one", "two", "bad")]
+    stores = await asyncio.gather(*loads, return_exceptions=True)
+    assert isinstance(stores[2], StoreError)
+    assert (gc.isenabled(), sys.getswitchinterval()) == before
+    for store in stores[:2]:
+        await store.close()
+
+
+async def test_a_reopening_that_fails_keeps_nothing(path):
+    """However often a disk is asked in vain, what was read of it goes again."""
+    files = ScriptedFiles()
+    store = await opened(path, files=files)
+    await store.add([an_order(f"t{n}", context={"marker": "kept-for-ever"}) for n in range(500)])
+
+    def plan(number, name):
+        if name == "create":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    files.plan = plan
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="No space left"):
+            await store.reopen()
+    gc.unfreeze()
+    gc.collect()
+    edits = [each for each in gc.get_objects() if type(each).__name__ == "_TableEdits" and each._documents]
+    assert edits == []
+    files.plan = lambda number, name: None
+    await store.reopen()
+    await store.close()
+
+
+async def test_claims_are_forgotten_by_a_reopening():
+    """The store for tests gives back what was claimed as it was before."""
+    store, order = MemoryStore(), an_order("t1")
+    await store.add([order])
+    await store.claim("grafx", limit=1, now=20.0, until=30.0)
+    await store.claim("grafx", limit=1, now=40.0, until=50.0)
+    await store.reopen()
+    assert await store.get(order.key) == order
+    await store.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.reopen()
+
+
+# --- What searches find ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("context", "text"),
+    [
+        ({"who": "Smith & Sons"}, "smith & sons"),
+        ({"who": "a\nb\tc"}, "b\tc"),
+        ({"path": "a\\b/c"}, "\\b/c"),
+        ({"who": "Straße"}, "STRASSE"),
+        ({"n": 1e22}, "1e22"),
+        ({"n": 1e-7}, "1e-7"),
+        ({"n": 100000.0}, "100000.0"),
+        ({"on": True}, "true"),
+        ({"quoted": 'say "hi"'}, '"HI"'),
+        ({"sign": "K"}, "k"),
+    ],
+)
+async def test_a_text_is_found_however_it_is_written(path, context, text):
+    """Both stores find it; so does a store that was founded from a TinyDB file of others."""
+    order = an_order("order-1", context=context)
+    others = path.with_name("others.json")
+    others.write_bytes(msgspec.json.encode({"orders": {"1": order}}))
+    stores = [MemoryStore(), await opened(path), await opened(others)]
+    for store in stores[:2]:
+        await store.add([order])
+    counts = [(await store.search(Query(text=text))).count for store in stores]
+    assert counts == [1, 1, 1]
+    for store in stores:
+        await store.close()
+
+
+@pytest.mark.parametrize("after", [None, -1e300, 0.0, 1e300])
+@pytest.mark.parametrize("descending", [True, False])
+async def test_a_place_that_no_page_ended_at_is_a_place(path, after, descending):
+    """A cursor may hold any time at all."""
+    stores = [MemoryStore(), await opened(path)]
+    query = Query(after=(after, "grafx", "t1"), descending=descending)
+    found = []
+    for store in stores:
+        await store.add([an_order(f"t{n}", created_at=float(n)) for n in range(4)])
+        page = await store.search(query)
+        found.append([order.task_id for order in page.orders])
+        await store.close()
+    assert found[0] == found[1]
+
+
+def test_the_path_of_the_package_is_the_first_that_is_looked_at() -> None:
+    """The process that folds runs this very code."""
+    assert Path(folding.__file__).is_relative_to(folding._HOME)
