@@ -15,6 +15,7 @@ from poller.shield import finish
 from poller.store import Store
 
 _TIDY_EVERY = 3600.0
+_TIDY_AT_MOST_EVERY = 1.0
 _MEND_FIRST = 1.0
 _MEND_LAST = 60.0
 _TRIES = 5
@@ -155,7 +156,7 @@ class Poller:
         while not self.draining:
             with suppress(StoreUnavailable):  # told by every lane; there is time
                 await self._store.forget(before=self._now() - self._retention)
-            await self._pause(_TIDY_EVERY)
+            await self._pause(min(max(self._retention / 4, _TIDY_AT_MOST_EVERY), _TIDY_EVERY))
 
     async def _mend(self) -> None:
         """Reopen the store while it is unavailable: a disk that failed may be well again, or have room."""

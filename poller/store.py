@@ -58,7 +58,11 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Store(Protocol):
-    """Keeps orders. Every method may raise StoreUnavailable; times are epoch seconds."""
+    """Keeps orders. Every method may raise StoreUnavailable; times are epoch seconds.
+
+    While there is a ``problem`` nothing is taken, and nothing is told of which it is not known
+    whether it was kept.
+    """
 
     async def add(self, orders: Sequence[Order]) -> Sequence[tuple[Order, bool]]:
         """Keep new orders, all or none, durably before this returns.

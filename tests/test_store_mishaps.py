@@ -111,7 +111,7 @@ def test_a_journal_goes_only_when_it_was_folded(path):
     with pytest.raises(StoreError, match="is generation 0 where 1 belongs"):
         ledger.fold()
     assert Names(path).full.exists()
-    ledger._make = folding.fold_elsewhere
+    ledger._make = folding.Elsewhere()
     ledger.fold()
     assert not Names(path).full.exists()
     ledger.close()
@@ -286,3 +286,134 @@ async def test_a_place_that_no_page_ended_at_is_a_place(path, after, descending)
 def test_the_path_of_the_package_is_the_first_that_is_looked_at() -> None:
     """The process that folds runs this very code."""
     assert Path(folding.__file__).is_relative_to(folding._HOME)
+
+
+# --- Files that go away under a running store --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("left", ["nothing", "an older store"])
+async def test_files_that_go_while_in_use_are_missed(path, left):
+    """A store whose files were taken away, or replaced by older ones, is no new store, until they are back."""
+    store = await opened(path)
+    await store.add([an_order("t1")])
+    away = path.with_name("away")
+    away.mkdir()
+    old = path.with_name("old")
+    old.mkdir()
+    async with asyncio.timeout(20):
+        other = await opened(old / path.name)
+        await other.close()
+    await store.add([an_order("t2")])
+    for each in [each for each in path.parent.iterdir() if each.is_file()]:
+        each.rename(away / each.name)
+    if left == "an older store":
+        (old / path.name).rename(path)
+    with pytest.raises(StoreUnavailable, match="was removed or replaced"):
+        await store.add([an_order("t3")])
+    with pytest.raises(StoreError, match=r"while (it was|they were) in use") as info:
+        await store.reopen()
+    assert "put the files back" in info.value.hint
+    assert store.problem is not None
+    for each in away.iterdir():
+        each.rename(path.parent / each.name)
+    await store.reopen()
+    assert await store.get(Key("grafx", "t2")) is not None
+    await store.close()
+
+
+async def test_a_close_founds_nothing(path):
+    """A store whose files are gone at its end is told of, and its place stays empty."""
+    told = []
+    store = await opened(path, report=told.append)
+    await store.add([an_order("t1")])
+    for each in (path, Names(path).journal):
+        each.unlink()
+    await store.close()
+    assert "was removed while it was in use" in told[0]
+    assert not path.exists()
+
+
+async def test_nothing_is_acknowledged_into_a_journal_that_is_gone(path):
+    """Whoever removes the journal of a running store stops it from accepting."""
+    store = await opened(path)
+    await store.add([an_order("t1")])
+    Names(path).journal.unlink()
+    with pytest.raises(StoreUnavailable, match=r"journal was removed or replaced"):
+        await store.add([an_order("t2")])
+    await store.close()
+
+
+def test_a_fork_writes_nothing(path):
+    """The child of a fork has the files open, and is not the one who holds them."""
+    ledger = Ledger(path, now=time.time)
+    ledger.open()
+    ledger.begin()
+    child = os.fork()
+    if child == 0:
+        try:
+            ledger.append([encode([Create("child")])])
+        except StoreError:
+            ledger._lock.release()
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    ledger.append([encode([Create("parent")])])
+    ledger.close()
+    assert b'"parent"' in path.read_bytes()
+    assert b'"child"' not in path.read_bytes()
+
+
+async def test_a_link_without_a_target_is_no_new_store(path):
+    """A link whose file is gone is a store that is gone."""
+    path.symlink_to(path.with_name("elsewhere.json"))
+    with pytest.raises(StoreError, match=r"is a link to .*elsewhere\.json, which is missing"):
+        await opened(path)
+    assert not path.with_name("elsewhere.json").exists()
+
+
+async def test_what_may_not_be_on_disk_is_not_told(path):
+    """After a failure the orders that it concerned, and listings, are refused until the disk was read again."""
+    files = ScriptedFiles()
+    store = await opened(path, files=files)
+    one, two = an_order("t1"), an_order("t2")
+    await store.add([one, two])
+
+    def plan(number, name):
+        if name == "sync":
+            raise OSError(errno.EIO, "Input/output error")
+
+    files.plan = plan
+    with pytest.raises(StoreUnavailable):
+        await store.save(replace(one, version=2, state=State.CANCELED, due_at=None))
+    for read in (store.get(one.key), store.history(one.key), store.search(Query())):
+        with pytest.raises(StoreUnavailable, match="Input/output"):
+            await read
+    assert await store.get(two.key) == two
+    files.plan = lambda number, name: None
+    await store.reopen()
+    assert (await store.get(one.key)).version in {1, 2}
+    await store.close()
+
+
+async def test_a_close_does_not_wait_for_whoever_folds(path):
+    """The process that folds is ended, and what it did not do is done at once."""
+    store = await opened(path, full=1)
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    start = folding._started
+
+    def stopped(names):
+        process = start(names)
+        os.kill(process.pid, 19)
+        loop.call_soon_threadsafe(begun.set)
+        return process
+
+    folding._started = stopped
+    try:
+        for n in range(2):
+            await store.add([an_order(f"t{n}")])
+        await asyncio.wait_for(begun.wait(), 10)
+        await asyncio.wait_for(store.close(), 10)
+    finally:
+        folding._started = start
+    assert verify(path).orders[State.PENDING] == 2

@@ -441,6 +441,46 @@ async def test_a_closed_store_takes_nothing(store):
             await work
 
 
+async def test_a_reopened_store_has_all_that_was_acknowledged_and_no_claims(store):
+    """What was kept is there as it was, claims are forgotten, and it goes on."""
+    assert store.problem is None
+    await store.add([an_order("t1", due_at=3.0), an_order("t2")])
+    await store.save(done(an_order("t2")), Event(at=20.0, event="done"))
+    await store.claim("grafx", limit=1, now=4.0, until=40.0)
+    await store.claim("grafx", limit=1, now=50.0, until=90.0)
+    await store.reopen()
+    assert await store.get(Key("grafx", "t1")) == an_order("t1", due_at=3.0)
+    assert await store.get(Key("grafx", "t2")) == done(an_order("t2"))
+    assert [event.event for event in (await store.history(Key("grafx", "t2"))).events] == ["added", "done"]
+    assert await store.next_due("grafx") == 3.0
+    assert store.problem is None
+    await store.add([an_order("t3")])
+
+
+async def test_callers_at_once_do_not_disturb_each_other(store):
+    """Of many who add or save the same, each is told the truth."""
+    lists = [[an_order("same"), an_order(f"t{n}")] for n in range(20)]
+    answers = await asyncio.gather(*(store.add(orders) for orders in lists))
+    assert sum(new for answer in answers for order, new in answer if order.task_id == "same") == 1
+    assert all(new for answer in answers for order, new in answer if order.task_id != "same")
+    saves = [store.save(done(an_order("same")), Event(at=20.0, event="done")) for _ in range(20)]
+    said = await asyncio.gather(*saves, return_exceptions=True)
+    assert [type(each) for each in said if each is not None] == [Stale] * 19
+    assert len((await store.history(Key("grafx", "same"))).events) == 2
+    assert (await store.search(Query(limit=1))).count == 21
+
+
+async def test_a_caller_that_is_cancelled_leaves_all_or_nothing(store):
+    """Whether it came too late or not, an order is there whole, and the store goes on."""
+    task = asyncio.create_task(store.add([an_order("t1"), an_order("t2")]))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert (await store.search(Query())).count in {0, 2}
+    await store.add([an_order("t3")])
+    assert await store.get(Key("grafx", "t3")) is not None
+
+
 # --- The contract as a model --------------------------------------------------------------------------
 
 KEYS = st.builds(Key, st.sampled_from(["grafx", "saleor"]), st.sampled_from([f"t{n}" for n in range(5)]))
@@ -540,10 +580,11 @@ class StoreMachine(RuleBasedStateMachine):
     def reopen(self):
         if self.reopens:
             self.do(self.store.close())
-            with TinyDB(self.folder / "orders.json") as theirs:
-                assert len(theirs.table("orders")) == len(self.stored)
+            self.closed()
             self.store = self.runner.run(self.opener(self.folder))
-            self.orders = dict(self.stored)  # claims were facts of that process
+
+    def closed(self):
+        """Look at what a store leaves that was closed; nothing is asked of one in general."""
 
     @invariant()
     def agrees(self):
@@ -565,6 +606,12 @@ class TinyMachine(StoreMachine):
 
     opener = staticmethod(open_tiny)
     reopens = True
+
+    def closed(self):
+        """It is a TinyDB file, and claims were facts of that process."""
+        with TinyDB(self.folder / "orders.json") as theirs:
+            assert len(theirs.table("orders")) == len(self.stored)
+        self.orders = dict(self.stored)
 
 
 TestMemoryModel = StoreMachine.TestCase

@@ -1,8 +1,10 @@
 """``poller store``: the order store's files, whether or not a service has them open."""
 
 import os
+import re
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -22,7 +24,16 @@ from poller.stores.care.verify import verify as verified
 from poller.stores.survey import Names
 
 _PIPE = Path("-")
-_path = click.argument("path", required=False, type=click.Path(path_type=Path))
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
+
+
+def _local(_context: click.Context, _parameter: click.Parameter, path: Path | None) -> Path | None:
+    if path is not None and _URL.match(str(path)):
+        raise click.BadParameter("give the path of a file; an address may have a password in it")
+    return path
+
+
+_path = click.argument("path", required=False, type=click.Path(path_type=Path), callback=_local)
 
 
 @click.group()
@@ -88,7 +99,7 @@ def export(env_file: Path | None, path: Path | None, output: Path, *, force: boo
     _demand_elsewhere(output, path)
     stock = take_stock(path)
     if output == _PIPE:
-        sys.stdout.buffer.writelines(exports.lines(stock))
+        _pour(exports.lines(stock))
         return
     try:
         exports.save(stock, output, force=force)
@@ -125,6 +136,17 @@ def import_(env_file: Path | None, file: Path, path: Path | None, *, replacing: 
         views.draw(views.facts(told.taken(done)))
     else:
         say_json(done)
+
+
+def _pour(lines: Iterable[bytes]) -> None:
+    try:
+        sys.stdout.buffer.writelines(lines)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in it has nowhere to go
+        raise CommandFailed(f"standard output cannot be written: {error.strerror}") from error
 
 
 def _tell(facts: dict[str, str | int], *, as_json: bool | None) -> None:

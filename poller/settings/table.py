@@ -64,7 +64,9 @@ def _folder(text: str) -> Path:
 
 
 def _store(text: str) -> str:
-    return _local(text, "the path of a file")
+    if not Path(_local(text, "the path of a file")).name:
+        raise ValueError("is a folder; give the path of a file, such as orders.json")
+    return text
 
 
 def _local(text: str, wanted: str) -> str:

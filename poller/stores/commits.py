@@ -13,7 +13,6 @@ from typing import Any
 
 from poller.errors import StoreUnavailable
 
-_CLOSED = "the store is closed"
 _HEALS = "it goes on by itself as soon as its disk does"
 LINGER = 1.0
 """Seconds after which a change that nobody waits for is on its way to the disk."""
@@ -41,6 +40,7 @@ class Commits:
 
     Attributes:
         problem: why nothing is taken any more; None when all is well.
+        unsettled: changes of which nobody knows whether they are on disk, once there is a problem.
     """
 
     def __init__(
@@ -55,6 +55,9 @@ class Commits:
         self._linger = linger
         self._written = written
         self._loop = asyncio.get_running_loop()
+        self.unsettled: Sequence[bytes] = ()
+        self._hint = ""
+        self._written_now: Sequence[bytes] = ()
         self._staged: list[bytes] = []
         self._next = _Batch(loop=self._loop)
         self._current: _Batch | None = None
@@ -67,7 +70,7 @@ class Commits:
     def demand(self) -> None:
         """Raise StoreUnavailable if nothing is taken."""
         if self.problem is not None:
-            raise StoreUnavailable(self.problem, hint="" if self.problem == _CLOSED else _HEALS)
+            raise StoreUnavailable(self.problem, hint=self._hint)
 
     def stage(self, changes: bytes) -> None:
         """Take changes into the next commit; ``settle`` or ``linger`` must follow.
@@ -98,7 +101,7 @@ class Commits:
 
     async def close(self) -> None:
         """Write what is staged, take no more, and let go of the thread."""
-        self.problem = self.problem or _CLOSED
+        self.problem = self.problem or "the store is closed"
         try:
             await self.settle()
         finally:
@@ -110,6 +113,7 @@ class Commits:
             return
         self._stop_timer()
         changes, self._staged = self._staged, []
+        self._written_now = changes
         self._current, self._next = self._next, _Batch(loop=self._loop)
         self._wanted = False
         self._work.put(changes)
@@ -142,7 +146,9 @@ class Commits:
 
     def _fail(self, error: BaseException) -> None:
         self.problem = f"writing the journal failed: {error}"
-        self._staged.clear()
+        self._hint = getattr(error, "hint", _HEALS)
+        self.unsettled = [*self._written_now, *self._staged]
+        self._staged = []
         for batch in (self._current, self._next):
             if batch is not None:
                 batch.set_result(False)

@@ -53,28 +53,49 @@ def fold(names: Names, *, files: Files) -> None:
     folded(found, names.folded, is_open=True, files=files)
 
 
-def fold_elsewhere(names: Names) -> None:
-    """Have another process fold the full journal of a running store, and wait for it.
+class Elsewhere:
+    """Has another process fold."""
 
-    Raises:
-        StoreError: it could not; the message says why.
-        OSError: it could not be started.
-    """
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+
+    def __call__(self, names: Names) -> None:
+        """Fold the full journal of a running store, and wait for it.
+
+        Raises:
+            StoreError: it could not be done; the message says why.
+            OSError: the process could not be started.
+        """
+        with _started(names) as self._process:
+            if self._stopped:
+                self._process.kill()
+            _, said = self._process.communicate()
+        if self._process.returncode != 0:
+            lines = said.strip().splitlines()
+            raise StoreError(lines[-1] if lines else f"the process that folds ended with {self._process.returncode}")
+
+    def stop(self) -> None:
+        """Fold no more: whoever closes a store folds what is left himself."""
+        self._stopped = True
+        if self._process is not None:
+            self._process.kill()
+
+
+def _started(names: Names) -> "subprocess.Popen[str]":
+    """Start the process that folds, in a group of its own that no Ctrl-C reaches."""
     command = [sys.executable, "-P", "-m", __name__, str(names.snapshot)]  # -P: no module from where we happen to be
     environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join([str(_HOME), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    done = subprocess.run(  # noqa: S603 - our own module, in a group of its own that no Ctrl-C reaches
+    return subprocess.Popen(  # noqa: S603 - our own module
         command,
         env=environment,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
         process_group=0,
     )
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise StoreError(said[-1] if said else f"the process that folds ended with {done.returncode}")
 
 
 def main(path: str) -> int:

@@ -191,12 +191,14 @@ class Journal:
     Attributes:
         header: its first line.
         number: that of the last frame.
+        identity: which file it is, whatever it is called.
     """
 
     def __init__(self, path: Path, header: Header, *, files: Files) -> None:
         self.header = header
         self.number = header.after
         self._file = NewFile(path, files=files)
+        self.identity = self._file.identity
         try:
             self._append(seal(msgspec.json.encode(header)))
         except BaseException:

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from poller.errors import ConfigurationError, StoreError
+from poller.errors import ConfigurationError, StoreDamaged, StoreError
 from poller.stores import snapshot as snapshots
-from poller.stores.files import Files
+from poller.stores.files import Files, identity
 from poller.stores.folding import Fold, fold, folded
 from poller.stores.journal import Header, Journal, Reader
 from poller.stores.lock import Lock
@@ -19,6 +19,7 @@ from poller.stores.pieces import About, Row
 from poller.stores.snapshot import Snapshot
 from poller.stores.survey import Names, Survey, survey
 
+_PUT_BACK = "stop this process, put the files back as they were, or a backup, and start again"
 SMALLEST_FULL_JOURNAL = 16 * 2**20
 """Bytes: folding less often than this costs nothing to start from, and more often is wasted work."""
 
@@ -53,6 +54,7 @@ class Ledger:
         full: int = SMALLEST_FULL_JOURNAL,
         make: Fold | None = None,
     ) -> None:
+        self._asked_for = path
         self.names = Names(path.resolve())
         self._now = now
         self._files = files or Files()
@@ -66,6 +68,7 @@ class Ledger:
         self._journal: Journal | None = None
         self.folding = False
         self._due = 0
+        self._acknowledged = 0
 
     # --- Opening and closing ---
 
@@ -78,12 +81,17 @@ class Ledger:
             StoreDamaged: its files are not what we wrote.
             OSError: its files cannot be read or written.
         """
+        if self._asked_for.is_symlink() and not self.names.snapshot.exists():
+            hint = "put the file back, or remove the link to begin a new store"
+            raise StoreDamaged(f"{self._asked_for} is a link to {self.names.snapshot}, which is missing", hint=hint)
         self._lock.acquire()
         try:
-            return self._settled()
+            snapshot = self._settled(found_anew=True)
         except BaseException:
             self._lock.release()
             raise
+        self._acknowledged = snapshot.about.sequence
+        return snapshot
 
     def begin(self) -> None:
         """Begin a journal that continues what ``open`` or ``reopen`` found.
@@ -135,10 +143,20 @@ class Ledger:
             with suppress(OSError):  # its frames were synced one by one; closing adds nothing to that
                 journal.close()
 
-    def _settled(self) -> Snapshot:
-        """Leave a snapshot that is complete and says so, and no journal."""
+    def _settled(self, *, found_anew: bool = False) -> Snapshot:
+        """Leave a snapshot that is complete and says so, and no journal.
+
+        Args:
+            found_anew: whether there may be nothing at all, so that a new store is founded.
+        """
         found = survey(self.names, files=self._files)
+        if found.snapshot is None and not found_anew:
+            raise StoreDamaged(f"{self.names.snapshot} was removed while it was in use", hint=_PUT_BACK)
         self._snapshot = self._founded() if found.snapshot is None else self._folded(found.snapshot, found)
+        if self._snapshot.about.sequence < self._acknowledged:
+            reached, kept = self._snapshot.about.sequence, self._acknowledged
+            reason = f"{self.names.snapshot} and its journal end with frame {reached}, but frame {kept} was written"
+            raise StoreDamaged(f"{reason}: they were replaced while they were in use", hint=_PUT_BACK)
         if self._snapshot.about.open:
             self._snapshot.mark(is_open=False)
         self._remove(*found.stale, *(reader.path for reader in found.due))
@@ -187,14 +205,22 @@ class Ledger:
         """
         if self._journal is None:
             raise StoreError(f"{self.names.snapshot} is closed, or its disk has failed")
+        self._lock.demand_process()
         try:
             if self._is_full(self._journal) and not self.folding:
                 self._journal = self._rotated(self._journal)
             self._journal.append(changes)
             self._lock.demand()
+            self._demand_named(self._journal)
         except BaseException:
             self._let_go()
             raise
+        self._acknowledged = self._journal.number
+
+    def _demand_named(self, journal: Journal) -> None:
+        """Make sure that the journal we write is the one that the next start reads."""
+        if identity(self.names.journal) != journal.identity:
+            raise StoreError(f"{self.names.journal} was removed or replaced while it was in use", hint=_PUT_BACK)
 
     def _is_full(self, journal: Journal) -> bool:
         return journal.size >= self._full and journal.number > journal.header.after

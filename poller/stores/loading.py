@@ -14,7 +14,7 @@ import msgspec
 from poller.errors import StoreDamaged
 from poller.order import Order, State
 from poller.stores.index import MOST_IDS, EventHead, Events, Head, Index, is_moment
-from poller.stores.journal import HINT, DocId
+from poller.stores.journal import HINT, Change, DocId, Put
 from poller.stores.live import LiveStorage
 from poller.stores.pieces import Block, Piece, documents
 
@@ -98,6 +98,23 @@ class _Loading:
 
     def _unfit(self, table: str, doc_id: object, why: str) -> StoreDamaged:
         return StoreDamaged(f"{self._path}: document {doc_id} of table {table!r} cannot be used: {why}", hint=HINT)
+
+
+class _Whose(msgspec.Struct, gc=False):
+    """What orders and events have in common."""
+
+    remote: str
+    task_id: str
+
+
+_whose = msgspec.json.Decoder(_Whose).decode
+_changes = msgspec.json.Decoder(tuple[Change, ...]).decode
+
+
+def keys_in(changes: bytes) -> set[tuple[str, str]]:
+    """Tell which orders some encoded changes are about; one that was deleted is not named in them."""
+    puts = [change for change in _changes(b"[%s]" % changes) if isinstance(change, Put)]
+    return {(head.remote, head.task_id) for head in (_whose(put.line) for put in puts)}
 
 
 def vetted(line: Line) -> Order:

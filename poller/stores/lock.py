@@ -21,7 +21,7 @@ import filelock
 import psutil
 
 from poller.errors import ConfigurationError, StoreDamaged, StoreError, StoreLocked
-from poller.stores.files import Files
+from poller.stores.files import Files, identity
 from poller.stores.journal import Header, Reader, boot_id
 from poller.stores.survey import Names
 from poller.units import iso
@@ -63,6 +63,7 @@ class Lock:
         self._files = files
         self._lock = filelock.FileLock(names.lock, thread_local=False, fallback_to_soft=False)
         self._identity: tuple[int, int] | None = None
+        self._process = 0
 
     def acquire(self) -> None:
         """Take it at once, or not at all.
@@ -77,27 +78,39 @@ class Lock:
             self._lock.acquire(blocking=False)
         except filelock.Timeout:
             raise self._held_by(self._writer()) from None
-        self._identity = _identity(self._names.lock)
+        self._identity, self._process = identity(self._names.lock), os.getpid()
         self._demand_dead(self._writer())
 
     @property
     def ours(self) -> bool:
         """Whether the file at the lock's name is the one that we locked."""
-        return self._identity is not None and _identity(self._names.lock) == self._identity
+        return self._identity is not None and identity(self._names.lock) == self._identity
 
     def demand(self) -> None:
         """Make sure that nobody else can have opened the store so far.
 
         Raises:
-            StoreError: the lock file was removed or replaced.
+            StoreError: the lock file was removed or replaced, or we are a fork.
         """
+        self.demand_process()
         if not self.ours:
-            raise StoreError(f"{self._names.lock} was removed or replaced, so another process may have the store")
+            reason = f"{self._names.lock} was removed or replaced, so another process may have the store"
+            raise StoreError(reason, hint="it goes on by itself if nobody has it")
+
+    def demand_process(self) -> None:
+        """Make sure that we are the process that took it, and not a fork of that one.
+
+        Raises:
+            StoreError: we are a fork.
+        """
+        if os.getpid() != self._process:
+            raise StoreError(f"{self._names.snapshot} was opened by process {self._process}, of which this is a fork")
 
     def release(self) -> None:
-        """Let others have it."""
-        self._identity = None
-        self._lock.release()
+        """Let others have it; a fork of the process that has it lets nobody."""
+        if os.getpid() == self._process:
+            self._identity = None
+            self._lock.release()
 
     def _writer(self) -> Header | None:
         """Tell who began the last journal, if anybody did."""
@@ -132,14 +145,6 @@ def _file_system(folder: Path) -> str:
     """Tell what a folder's file system is; empty if nobody knows. The later of two mounts hides the earlier."""
     mounts = [mount for mount in psutil.disk_partitions(all=True) if folder.is_relative_to(mount.mountpoint)]
     return max(reversed(mounts), key=lambda mount: len(mount.mountpoint)).fstype.lower() if mounts else ""
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - once a commit: Path.stat takes twice as long
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _is_alive(writer: Header) -> bool:

@@ -49,6 +49,9 @@ class LiveTable(Table):
             kwargs.setdefault("cache_size", self.default_query_cache_capacity)
         super().__init__(storage, name, *args, **kwargs)
 
+    def __repr__(self) -> str:
+        return cast("str", Table.__repr__(self)).replace("<LiveTable ", "<Table ", 1)  # type: ignore[no-untyped-call]
+
     @property
     def lines(self) -> Mapping[DocId, bytes]:
         """The documents as lines of JSON; never change them here.
@@ -154,6 +157,9 @@ class Database(TinyDB):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._live = self._storage if isinstance(self._storage, LiveStorage) else None
+
+    def __repr__(self) -> str:
+        return cast("str", TinyDB.__repr__(self)).replace("<Database ", "<TinyDB ", 1)  # type: ignore[no-untyped-call]
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Make changes to several tables, all or none.

@@ -27,11 +27,11 @@ from poller.shield import finish
 from poller.store import History, Page, Query
 from poller.stores.commits import LINGER, Commits
 from poller.stores.files import Files
-from poller.stores.folding import fold, fold_elsewhere
+from poller.stores.folding import Elsewhere, fold
 from poller.stores.journal import Change, encode
 from poller.stores.ledger import SMALLEST_FULL_JOURNAL, Ledger
 from poller.stores.listing import Listing
-from poller.stores.loading import EVENTS, ORDERS
+from poller.stores.loading import EVENTS, ORDERS, keys_in
 from poller.stores.rules import admit
 from poller.stores.search import condition, is_indexed, likely
 from poller.stores.shelf import Found, Shelf
@@ -50,10 +50,17 @@ class TinyStore:
     """Keeps orders in ``orders.json`` and its journal. Made by ``open``; the contract is ``poller.store.Store``'s."""
 
     def __init__(
-        self, ledger: Ledger, *, pool: ThreadPoolExecutor, linger: float, report: Callable[[str], None]
+        self,
+        ledger: Ledger,
+        *,
+        pool: ThreadPoolExecutor,
+        elsewhere: Elsewhere,
+        linger: float,
+        report: Callable[[str], None],
     ) -> None:
         self._ledger = ledger
         self._pool = pool
+        self._elsewhere = elsewhere
         self._linger = linger
         self._report = report
         self._turn = asyncio.Lock()
@@ -91,9 +98,10 @@ class TinyStore:
             StoreUnavailable: its files cannot be read or written.
         """
         pool = ThreadPoolExecutor(1, thread_name_prefix="poller-store")
-        make = fold_elsewhere if files is None else partial(fold, files=files)
+        elsewhere = Elsewhere()
+        make = elsewhere if files is None else partial(fold, files=files)
         ledger = Ledger(path, now=now, files=files, report=report, tables=(ORDERS, EVENTS), full=full, make=make)
-        store = cls(ledger, pool=pool, linger=linger, report=report)
+        store = cls(ledger, pool=pool, elsewhere=elsewhere, linger=linger, report=report)
         try:
             await store._load(ledger.open)
         except BaseException:
@@ -115,6 +123,7 @@ class TinyStore:
 
     async def get(self, key: Key) -> Order | None:
         """Read one order."""
+        self._demand_known(key)
         return self._shelf.order(key)
 
     async def claim(self, remote: str, *, limit: int, now: float, until: float) -> Sequence[Order]:
@@ -144,6 +153,8 @@ class TinyStore:
     async def search(self, query: Query) -> Page:
         """List orders. Many are looked at in slices, so that others get their turn."""
         shelf = self._shelf
+        if self._commits.unsettled:
+            self._commits.demand()
         if is_indexed(query):
             return shelf.page(query)
         listing: Listing[Found] = Listing(query)
@@ -159,6 +170,7 @@ class TinyStore:
 
     async def history(self, key: Key) -> History:
         """Read an order's history."""
+        self._demand_known(key)
         return self._shelf.history(key)
 
     async def counts(self) -> Mapping[State, int]:
@@ -184,6 +196,11 @@ class TinyStore:
     async def close(self) -> None:
         """Fold the journal into the snapshot, so that any TinyDB can read it, and let go."""
         await finish(self._close())
+
+    def _demand_known(self, key: Key) -> None:
+        """Refuse to tell of an order what may not be on disk, once the disk has failed."""
+        if self._commits.unsettled and any(key in keys_in(changes) for changes in self._commits.unsettled):
+            self._commits.demand()
 
     # --- Beyond the contract ---
 
@@ -213,6 +230,7 @@ class TinyStore:
             if self._closed:
                 return
             self._closed = True
+            self._elsewhere.stop()
             with suppress(StoreUnavailable):
                 await self._commits.close()
             await self._folded()
@@ -265,7 +283,7 @@ class TinyStore:
         self._folding = None
         error = work.exception()
         self._fold_from = 0 if error is None else self._ledger.size + SMALLEST_FULL_JOURNAL
-        if error is not None:
+        if error is not None and not self._closed:
             self._report(f"a full journal could not be folded ({error}); it stays, and that is tried again later")
 
     async def _folded(self) -> None:

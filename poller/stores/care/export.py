@@ -56,9 +56,11 @@ def save(stock: Inventory, target: Path, *, force: bool = False) -> None:
         force: whether it may take the place of a file that is there.
 
     Raises:
-        StoreError: there is such a file.
+        StoreError: there is such a file, or something there that is none.
         OSError: it cannot be written.
     """
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        raise StoreError(f"{target} is no ordinary file", hint="name another one, or write to - and redirect it")
     descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
