@@ -234,7 +234,8 @@ class TinyStore:
             with suppress(StoreUnavailable):
                 await self._commits.close()
             await self._folded()
-            await self._run(self._put_away)
+            with _background:
+                await self._run(self._put_away)
             self._pool.shutdown(wait=False)
 
     def _put_away(self) -> None:
@@ -305,7 +306,7 @@ class _Turn:
 
 
 class _Background:
-    """Lets others go on while stores are loaded: they get their turn each millisecond, and nothing is collected."""
+    """Lets others go on while stores are read or folded: they get their turn soon, and nothing is collected."""
 
     def __init__(self) -> None:
         self._inside = 0

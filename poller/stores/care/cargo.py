@@ -8,10 +8,11 @@ from typing import BinaryIO, NamedTuple
 
 import msgspec
 
-from poller.errors import StoreError
+from poller.errors import StoreDamaged, StoreError
 from poller.order import Key
 from poller.stores.care.export import EXPORT_FORMAT
 from poller.stores.care.inventory import EventLine, read_event, read_order, take_stock
+from poller.stores.survey import Names
 from poller.stores.views import decode
 
 _MOST = 20
@@ -80,10 +81,18 @@ def take_over(path: Path) -> dict[Key, Parcel]:
         OSError: it cannot be read.
     """
     with path.open("rb") as stream:
+        if not path.is_file():
+            return unpack(stream, name=str(path))
         if _title(stream.readline()) is not None:
             stream.seek(0)
             return unpack(stream, name=str(path))
-    return _of_store(path)
+    try:
+        return _of_store(path)
+    except StoreDamaged as error:
+        if Names(path.resolve()).journal.exists():
+            raise
+        hint = "give a file that `poller store export` wrote, or a TinyDB file with a table of orders"
+        raise StoreDamaged(str(error), hint=hint) from error
 
 
 def _title(line: bytes) -> _Title | None:
