@@ -20,6 +20,7 @@ from poller.outcome import Cause
 from poller.store import SORTS, Query, Store
 from poller.stores.care.verify import verify
 from poller.stores.files import Files
+from poller.stores.journal import Reader
 from poller.stores.memory import MemoryStore
 from poller.stores.snapshot import Snapshot
 from poller.stores.tinydb import TinyStore
@@ -827,6 +828,20 @@ async def test_a_soft_save_is_written_by_itself(tmp_path):
     await asyncio.wait_for(synced.wait(), 10)
     assert b'"checks":77' in (tmp_path / "orders.json.journal").read_bytes()
     await store.close()
+
+
+async def test_many_soft_saves_do_not_linger(tmp_path):
+    """Those that would make a long line are written at once, in several."""
+    store = await TinyStore.open(tmp_path / "orders.json", now=lambda: 5.0, linger=1000.0)
+    await store.add([an_order(f"t{n}") for n in range(2500)])
+    for n in range(2500):
+        await store.save(after(an_order(f"t{n}"), checks=1), durable=False)
+        if n % 100 == 0:
+            await asyncio.sleep(0)
+    while len(list(Reader(tmp_path / "orders.json.journal", files=Files()))) < 2:
+        await asyncio.sleep(0)
+    await store.close()
+    assert verify(tmp_path / "orders.json").orders[State.PENDING] == 2500
 
 
 async def test_a_soft_save_goes_with_the_next_commit(tmp_path):

@@ -14,6 +14,8 @@ from typing import Any
 from poller.errors import StoreUnavailable
 
 _HEALS = "it goes on by itself as soon as its disk does"
+_MANY = 1_000
+"""Changes that are written without lingering: a commit is written and read in one go, and should not be long."""
 LINGER = 1.0
 """Seconds after which a change that nobody waits for is on its way to the disk."""
 
@@ -83,7 +85,9 @@ class Commits:
 
     def linger(self) -> None:
         """See to it that everything staged so far is written soon, though nobody waits for it."""
-        if self._timer is None and self._current is None and self._staged:
+        if len(self._staged) >= _MANY:
+            self._begin()
+        elif self._timer is None and self._current is None and self._staged:
             self._timer = self._loop.call_later(self._linger, self._begin)
 
     async def settle(self) -> None:

@@ -82,9 +82,10 @@ class _TableEdits:
         if not self._dropped:
             for piece in pieces:
                 yield from self._piece(piece)
-        for doc_id, edit in self._documents.items():
-            if edit.line is not None:
-                yield Row(table, doc_id, edit.line)
+        for doc_id in list(self._documents):  # one goes after the other: to let go of all at once takes long
+            line = self._documents.pop(doc_id).line
+            if line is not None:
+                yield Row(table, doc_id, line)
 
     def _piece(self, piece: Piece) -> Iterator[Piece]:
         lines = documents(piece)
