@@ -37,7 +37,7 @@ class Yard(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path
     orders: int
     rounds: int = 11
-    batch: int = 1_280
+    batch: int = 12_800
     seconds: float = 2.0
 
     def new(self) -> Path:
