@@ -47,7 +47,8 @@ async def test_whoever_comes_while_it_ends_is_refused(path, end):
     first = asyncio.create_task(store.add([an_order("t1")]))
     await asyncio.sleep(0)
     ending = asyncio.create_task(getattr(store, end)())
-    await asyncio.sleep(0)
+    while store.problem is None:
+        await asyncio.sleep(0)
     with pytest.raises(StoreUnavailable, match="the store is closed"):
         await asyncio.wait_for(store.add([an_order("t2")]), 10)
     with pytest.raises(StoreUnavailable, match="the store is closed"):
