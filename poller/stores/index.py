@@ -10,6 +10,7 @@ the memory of a tuple, and quicker to compare.
 """
 
 import heapq
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
@@ -128,6 +129,7 @@ class Index:
             index._load(heads, loaded)
         for heap in index._due.values():
             heapq.heapify(heap)
+            time.sleep(0)  # between two steps of some thirty milliseconds others get their turn
         index._created = Created(loaded.pop(None, {}))
         index._batches.update({str(batch): Created(entries) for batch, entries in loaded.items()})
         return index
