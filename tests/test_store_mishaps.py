@@ -217,7 +217,7 @@ async def test_a_reopening_that_fails_keeps_nothing(path):
             await store.reopen()
     gc.unfreeze()
     gc.collect()
-    edits = [each for each in gc.get_objects() if type(each).__name__ == "_TableEdits" and each._documents]
+    edits = [each for each in gc.get_objects() if type(each).__name__ == "_TableEdits" and each._lines]
     assert edits == []
     files.plan = lambda number, name: None
     await store.reopen()

@@ -5,13 +5,14 @@ blocks, and only what the journals mention is kept. The order of documents is Ti
 that was replaced keeps its place, one that went and came back stands at the end.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from operator import attrgetter
 
 import msgspec
 
 from poller.stores.journal import Change, Create, Delete, DocId, Drop, Put
+from poller.stores.pages import Paged, Pages
 from poller.stores.pieces import Piece, Row, documents
 
 
@@ -29,7 +30,9 @@ class Edits:
         if isinstance(change, Drop):
             self._tables[change.table] = _TableEdits(dropped=True)
             return
-        table = self._tables.setdefault(change.table, _TableEdits())
+        table = self._tables.get(change.table)
+        if table is None:
+            table = self._tables[change.table] = _TableEdits()
         match change:
             case Put(doc_id=doc_id, line=line):
                 table.put(doc_id, bytes(line))
@@ -46,34 +49,22 @@ class Edits:
             yield from self._tables.pop(table).over(table, ())
 
 
-class _Edit(msgspec.Struct, gc=False):
-    """What became of one document: *line* is None if it is gone, *moved* if it came back since."""
-
-    line: bytes | None
-    moved: bool = False
-
-
 class _TableEdits:
     """What became of one table, in the order in which TinyDB would list it."""
 
     def __init__(self, *, dropped: bool = False) -> None:
         self.exists = not dropped
         self._dropped = dropped
-        self._documents: dict[DocId, _Edit] = {}
+        self._gone: Paged[None] = Paged()  # from its place in the snapshot; it may have come back elsewhere
+        self._lines: Pages[bytes] = Pages()
 
     def put(self, doc_id: DocId, line: bytes) -> None:
         self.exists = True
-        before = self._documents.get(doc_id)
-        if before is None:
-            self._documents[doc_id] = _Edit(line)
-        elif before.line is None:
-            del self._documents[doc_id]
-            self._documents[doc_id] = _Edit(line, moved=True)
-        else:
-            before.line = line
+        self._lines[doc_id] = line
 
     def delete(self, doc_id: DocId) -> None:
-        self._documents[doc_id] = _Edit(None)
+        self._lines.pop(doc_id, None)
+        self._gone[doc_id] = None
 
     def over(self, table: str, pieces: Iterable[Piece]) -> Iterator[Piece]:
         if not self.exists:
@@ -82,27 +73,22 @@ class _TableEdits:
         if not self._dropped:
             for piece in pieces:
                 yield from self._piece(piece)
-        for doc_id in list(self._documents):  # one goes after the other: to let go of all at once takes long
-            line = self._documents.pop(doc_id).line
-            if line is not None:
-                yield Row(table, doc_id, line)
+        for doc_id, line in self._lines.items():
+            yield Row(table, doc_id, line)
+        for part in (self._lines, self._gone):  # to let go of all at once takes long
+            part.dismantle()
 
     def _piece(self, piece: Piece) -> Iterator[Piece]:
         lines = documents(piece)
-        if lines and self._documents.keys().isdisjoint(lines):
+        if lines and self._lines.isdisjoint(lines) and self._gone.isdisjoint(lines):
             yield piece
         else:
-            for doc_id, line in lines.items():
-                yield from self._document(piece.table, doc_id, line)
+            yield from (Row(piece.table, doc_id, line) for doc_id, line in self._edited(lines))
 
-    def _document(self, table: str, doc_id: DocId, line: msgspec.Raw) -> Iterator[Row]:
-        edit = self._documents.get(doc_id)
-        if edit is None:
-            yield Row(table, doc_id, bytes(line))
-        elif not edit.moved:
-            del self._documents[doc_id]
-            if edit.line is not None:
-                yield Row(table, doc_id, edit.line)
+    def _edited(self, lines: Mapping[DocId, msgspec.Raw]) -> Iterator[tuple[DocId, bytes]]:
+        for doc_id, line in lines.items():
+            if doc_id not in self._gone:
+                yield doc_id, self._lines.pop(doc_id, None) or bytes(line)
 
 
 _UNTOUCHED = _TableEdits()

@@ -1,30 +1,30 @@
 """Where orders are: kept beside the tables, so that nothing is ever searched for.
 
 An order is in the list of its remote and state, sorted by when it was created, and in such a
-list of its batch if it has one; a waiting one is in its remote's heap of due times as well. A
-heap's entries are never taken out of its middle; one that no longer says when its order is
-due is dropped when it comes up.
+list of its batch if it has one; a waiting one is among its remote's due times as well. An
+entry there is never taken out of the middle; one that no longer says when its order is due is
+dropped when it comes up.
 
 An entry is one integer, the time in microseconds with the document's id behind it: half
 the memory of a tuple, and quicker to compare.
 """
 
 import heapq
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 from sortedcontainers import SortedList
 
 from poller.order import Order, State
 from poller.store import Query
+from poller.stores.due import RUN, Due, runs
+from poller.stores.pages import Paged, Shards
 
 MOST_IDS = 1 << 40
 """Ids are below this."""
-_RUN = 10_000
 LATEST = 1e12
 """Epoch seconds, some thirty thousand years from now: what is later is no time."""
 
@@ -55,26 +55,28 @@ class Events(NamedTuple):
     ids: tuple[int, ...]
 
 
-_Loaded: TypeAlias = defaultdict[str | None, defaultdict[tuple[str, State], list[int]]]
-"""Entries by batch (None: of all), remote and state, not sorted yet."""
+Which: TypeAlias = tuple[str, State]
+"""Which of the lists of orders: its remote and state."""
+_Loaded: TypeAlias = defaultdict[str | None, defaultdict[Which, list[int]]]
+"""Entries by batch (None: of all) and list, not sorted yet."""
 
 
 class Created:
     """Orders by when they were created, in a list for each remote and state."""
 
-    def __init__(self, entries: Mapping[tuple[str, State], Sequence[int]] = {}) -> None:
-        self._lists = defaultdict(SortedList, {key: SortedList(_in_order(some)) for key, some in entries.items()})
+    def __init__(self, entries: Mapping[Which, Sequence[int]] = {}) -> None:
+        self._lists = defaultdict(SortedList, {which: _sorted(some) for which, some in entries.items()})
 
     def __bool__(self) -> bool:
         return any(self._lists.values())
 
-    def add(self, order: Order, doc_id: int) -> None:
+    def add(self, which: Which, entry: int) -> None:
         """Take an order in."""
-        self._lists[order.remote, order.state].add(_entry(order.created_at, doc_id))
+        self._lists[which].add(entry)
 
-    def remove(self, order: Order, doc_id: int) -> None:
+    def remove(self, which: Which, entry: int) -> None:
         """Take an order out."""
-        self._lists[order.remote, order.state].remove(_entry(order.created_at, doc_id))
+        self._lists[which].remove(entry)
 
     def among(self, query: Query) -> Sequence["SortedList[int]"]:
         """Give the lists of a query's remote and states."""
@@ -99,6 +101,13 @@ class Created:
         return counts
 
 
+class _Large(Protocol):
+    """What holds something of every order, and is not let go of all at once."""
+
+    def dismantle(self) -> None:
+        """Take everything out, bit by bit."""
+
+
 _NOTHING = Created()
 
 
@@ -106,12 +115,12 @@ class Index:
     """Finds orders by key, state, batch and due time, and their events."""
 
     def __init__(self) -> None:
-        self._ids: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        self._ids: defaultdict[str, Shards[int]] = defaultdict(Shards)
         self._created = Created()
         self._batches: defaultdict[str, Created] = defaultdict(Created)
-        self._due: defaultdict[str, list[int]] = defaultdict(list)
-        self._events: dict[int, tuple[int, ...]] = {}
-        self._dropped: dict[int, int] = {}
+        self._due: defaultdict[str, Due] = defaultdict(Due)
+        self._events: Paged[tuple[int, ...]] = Paged()
+        self._dropped: Paged[int] = Paged()
 
     @classmethod
     def of(cls, stored: Iterable[Iterable[tuple[int, Head | Order]]]) -> "Index":
@@ -125,17 +134,18 @@ class Index:
         """
         index = cls()
         loaded: _Loaded = defaultdict(lambda: defaultdict(list))
+        due: defaultdict[str, list[int]] = defaultdict(list)
         for heads in stored:
-            index._load(heads, loaded)
-        for heap in index._due.values():
-            heapq.heapify(heap)
-            time.sleep(0)  # between two steps of some thirty milliseconds others get their turn
+            index._load(heads, loaded, due)
+        index._due.update({remote: Due(entries) for remote, entries in due.items()})
         index._created = Created(loaded.pop(None, {}))
         index._batches.update({str(batch): Created(entries) for batch, entries in loaded.items()})
         return index
 
-    def _load(self, heads: Iterable[tuple[int, Head | Order]], loaded: _Loaded) -> None:
-        created, all_ids, all_due, pending = loaded[None], self._ids, self._due, State.PENDING
+    def _load(
+        self, heads: Iterable[tuple[int, Head | Order]], loaded: _Loaded, due: defaultdict[str, list[int]]
+    ) -> None:
+        created, all_ids, pending = loaded[None], self._ids, State.PENDING
         for doc_id, head in heads:
             remote, state, batch, due_at = head.remote, head.state, head.batch, head.due_at
             if all_ids[remote].setdefault(head.task_id, doc_id) != doc_id:
@@ -145,7 +155,7 @@ class Index:
             if batch is not None:
                 loaded[batch][remote, state].append(entry)
             if state is pending and due_at is not None:
-                all_due[remote].append(int(due_at * 1e6) * MOST_IDS + doc_id)
+                due[remote].append(int(due_at * 1e6) * MOST_IDS + doc_id)
 
     # --- What is there ---
 
@@ -163,7 +173,10 @@ class Index:
         return sum(map(len, self._among(query)))
 
     def ids(self, query: Query) -> Iterator[int]:
-        """Give the ids of those orders as they are now, in no order, whatever is changed meanwhile."""
+        """Give the ids of those orders as they are now, in no order, whatever is changed meanwhile.
+
+        They are copied, so they should not be very many.
+        """
         copies = [list(entries) for entries in self._among(query)]
         return (entry % MOST_IDS for entry in chain.from_iterable(copies))
 
@@ -194,49 +207,44 @@ class Index:
         self._ids[order.remote][order.task_id] = doc_id
         self._list(doc_id, order)
         if order.state is State.PENDING and order.due_at is not None:
-            heapq.heappush(self._due[order.remote], _entry(order.due_at, doc_id))
+            self._due[order.remote].push(_entry(order.due_at, doc_id))
 
     def put(self, doc_id: int, after: Order, before: Order, *, claimed: bool) -> None:
-        """Note what an order has become; a claimed one is in no heap."""
+        """Note what an order has become; a claimed one is not among those that are due."""
         if (before.state, before.created_at, before.batch) != (after.state, after.created_at, after.batch):
             self._unlist(doc_id, before)
             self._list(doc_id, after)
         elif not claimed and before.due_at == after.due_at:
             return
         if after.state is State.PENDING and after.due_at is not None:
-            heapq.heappush(self._due[after.remote], _entry(after.due_at, doc_id))
+            self._due[after.remote].push(_entry(after.due_at, doc_id))
 
     def remove(self, doc_id: int, order: Order) -> None:
-        """Forget an order that is in no heap, and its events."""
+        """Forget an order that is not among those that are due, and its events."""
         del self._ids[order.remote][order.task_id]
         self._unlist(doc_id, order)
         self._events.pop(doc_id, None)
         self._dropped.pop(doc_id, None)
 
     def _list(self, doc_id: int, order: Order) -> None:
-        self._created.add(order, doc_id)
+        which, entry = (order.remote, order.state), _entry(order.created_at, doc_id)
+        self._created.add(which, entry)
         if order.batch is not None:
-            self._batches[order.batch].add(order, doc_id)
+            self._batches[order.batch].add(which, entry)
 
     def _unlist(self, doc_id: int, order: Order) -> None:
-        self._created.remove(order, doc_id)
+        which, entry = (order.remote, order.state), _entry(order.created_at, doc_id)
+        self._created.remove(which, entry)
         if order.batch is not None:
-            self._batches[order.batch].remove(order, doc_id)
+            self._batches[order.batch].remove(which, entry)
             if not self._batches[order.batch]:
                 del self._batches[order.batch]
 
     def dismantle(self) -> None:
         """Take everything out, bit by bit."""
-        for ids in self._ids.values():
-            while ids:
-                ids.popitem()
-        while self._events:
-            self._events.popitem()
-        for created in (self._created, *self._batches.values()):
-            created.dismantle()
-        for heap in self._due.values():
-            while heap:
-                del heap[-1000:]
+        parts: list[_Large] = [self._events, self._dropped, self._created]
+        for part in (*parts, *self._ids.values(), *self._batches.values(), *self._due.values()):
+            part.dismantle()
 
     # --- Due times ---
 
@@ -247,18 +255,18 @@ class Index:
             remote: whose.
             due_at: tells when an order is due, if it waits.
         """
-        heap = self._due.get(remote, [])
-        while heap:
-            doc_id = heap[0] % MOST_IDS
+        due = self._due[remote]
+        while (entry := due.first()) is not None:
+            doc_id = entry % MOST_IDS
             moment = due_at(doc_id)
-            if moment is not None and _entry(moment, doc_id) == heap[0]:
+            if moment is not None and _entry(moment, doc_id) == entry:
                 return moment, doc_id
-            heapq.heappop(heap)
+            due.take()
         return None
 
     def take(self, remote: str) -> None:
         """Drop the entry that ``first_due`` gave."""
-        heapq.heappop(self._due[remote])
+        self._due[remote].take()
 
     # --- Events ---
 
@@ -273,12 +281,15 @@ class Index:
             self._dropped[doc_id] = events.dropped
 
 
-def _in_order(entries: Sequence[int]) -> Iterable[int]:
-    """Sort entries in steps that are short: to sort a million at once holds up all other threads for half a second."""
-    runs = [sorted(entries[start : start + _RUN]) for start in range(0, len(entries), _RUN)]
-    if all(before[-1] < after[0] for before, after in pairwise(runs)):
-        return chain.from_iterable(runs)
-    return heapq.merge(*runs)
+def _sorted(entries: Sequence[int]) -> "SortedList[int]":
+    """Make a sorted list in steps that are short: to sort a million at once takes half a second."""
+    if len(entries) <= RUN:
+        return SortedList(entries)
+    some, ordered = list(runs(entries)), SortedList[int]()
+    in_order = all(before[-1] < after[0] for before, after in pairwise(some))
+    for entry in chain.from_iterable(some) if in_order else heapq.merge(*some):
+        ordered.add(entry)
+    return ordered
 
 
 def is_moment(moment: float | None) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 from tinydb.storages import Storage
 
 from poller.stores.journal import Change, Create, Delete, DocId, Drop, Put
+from poller.stores.pages import Pages
 from poller.stores.pieces import OURS, Piece, doc_id_of, documents, encode_document
 from poller.stores.views import decode
 
@@ -15,39 +16,7 @@ Sink: TypeAlias = Callable[[Sequence[Change]], None]
 """Is given changes before they are made, and may refuse them by raising."""
 
 
-class _Lines(dict[DocId, bytes]):
-    """One table: each document as its line of JSON.
-
-    Attributes:
-        highest: the highest id; None if it must be looked for.
-    """
-
-    highest: int | None = 0
-
-    def put(self, doc_id: DocId, line: bytes) -> None:
-        self[doc_id] = line
-        if self.highest is not None and isinstance(doc_id, int) and (doc_id > self.highest or len(self) == 1):
-            self.highest = doc_id
-
-    def load(self, lines: Mapping[DocId, msgspec.Raw]) -> None:
-        numbers = [doc_id for doc_id in lines if isinstance(doc_id, int)]
-        if self:
-            numbers.append(self.find_highest())
-        self.update(zip(lines, map(bytes, lines.values()), strict=True))
-        self.highest = max(numbers, default=0)
-
-    def delete(self, doc_id: DocId) -> None:
-        self.pop(doc_id, None)
-        if doc_id == self.highest:
-            self.highest = None
-
-    def find_highest(self) -> int:
-        if self.highest is None:
-            self.highest = max((doc_id for doc_id in self if isinstance(doc_id, int)), default=0)
-        return self.highest
-
-
-_NOTHING = _Lines()
+_NOTHING: Pages[bytes] = Pages()
 
 
 class LiveStorage(Storage):
@@ -60,39 +29,42 @@ class LiveStorage(Storage):
 
     def __init__(self, pieces: Iterable[Piece] = (), *, sink: Sink = lambda _: None) -> None:
         super().__init__()
-        self._tables: dict[str, _Lines] = {}
+        self._tables: dict[str, Pages[bytes]] = {}
         self.sink = sink
         for piece in pieces:
             self.load(piece.table, documents(piece))
 
     def load(self, table: str, documents: Mapping[DocId, msgspec.Raw]) -> None:
         """Take in documents of a table, which comes to be if it is not there."""
-        self._table(table).load(documents)
+        self._table(table).load({doc_id: bytes(line) for doc_id, line in documents.items()})
 
     @property
     def names(self) -> frozenset[str]:
         """Which tables there are."""
         return frozenset(self._tables)
 
-    @property
-    def large(self) -> list[dict[DocId, bytes]]:
-        """What holds something of every document."""
-        return list(self._tables.values())
-
-    def lines(self, table: str) -> Mapping[DocId, bytes]:
+    def lines(self, table: str) -> Pages[bytes]:
         """Give one table's documents as lines of JSON; empty if there is no such table."""
         return self._tables.get(table, _NOTHING)
 
     def highest(self, table: str) -> int:
         """Give the highest id in a table, 0 if it is empty."""
-        return self._tables.get(table, _NOTHING).find_highest()
+        return self._tables.get(table, _NOTHING).highest()
+
+    def dismantle(self) -> None:
+        """Take everything out, bit by bit, and tell no sink."""
+        for lines in self._tables.values():
+            lines.dismantle()
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Make changes, all or none."""
         if changes:
             self.sink(changes)
             for change in changes:
-                self._apply(change)
+                if type(change) is Put:  # as nearly all are
+                    self._table(change.table)[change.doc_id] = bytes(change.line)
+                else:
+                    self._apply(change)
 
     def read(self) -> dict[str, dict[str, Any]] | None:
         """Give a copy of everything, as TinyDB's storages do."""
@@ -119,15 +91,13 @@ class LiveStorage(Storage):
             self._tables.pop(change.table, None)
             return
         lines = self._table(change.table)
-        if isinstance(change, Put):
-            lines.put(change.doc_id, bytes(change.line))
-        elif isinstance(change, Delete):
-            lines.delete(change.doc_id)
+        if isinstance(change, Delete):
+            lines.pop(change.doc_id, None)
 
-    def _table(self, name: str) -> _Lines:
+    def _table(self, name: str) -> Pages[bytes]:
         lines = self._tables.get(name)
         if lines is None:
-            lines = self._tables[name] = _Lines()
+            lines = self._tables[name] = Pages()
         return lines
 
 

@@ -29,6 +29,8 @@ from poller.stores.tables import Condition, Database, LiveTable
 Found: TypeAlias = Order | bytes
 """A claimed order as this process knows it, or any other as its line."""
 
+_MANY = 50_000
+"""Orders whose ids are not copied all at once."""
 _encode = msgspec.json.Encoder().encode
 _order = msgspec.json.Decoder(Order).decode
 _head = msgspec.json.Decoder(Head).decode
@@ -89,8 +91,12 @@ class Shelf:
         return {name: len(self._storage.lines(name)) for name in sorted(self._storage.names)}
 
     def ids(self, query: Query) -> Iterator[int]:
-        """Give the ids of the orders of a query's remote, states and batch, whatever else it asks for."""
-        return self._index.ids(query)
+        """Give the ids of all orders of a query's remote, states and batch, and maybe of others.
+
+        Whatever is changed meanwhile, each order that is here now is looked at once.
+        """
+        many = 2 * self._index.count(query) > len(self._orders.lines) > _MANY
+        return self._orders.walk() if many else self._index.ids(query)
 
     def find(
         self, wanted: Condition, likely: Callable[[bytes], bool], doc_ids: Iterable[int], sort: str
@@ -129,7 +135,7 @@ class Shelf:
 
     def insert(self, orders: Sequence[Order]) -> None:
         """Keep new orders."""
-        numbered = [(self._orders.next_id(), order) for order in orders]
+        numbered = list(zip(self._orders.next_ids(len(orders)), orders, strict=True))
         self._storage.commit([self._put(doc_id, order) for doc_id, order in numbered])
         for doc_id, order in numbered:
             self._index.add(doc_id, order)
@@ -152,8 +158,8 @@ class Shelf:
         self._index.put(doc_id, order, before, claimed=self._claims.drop(order.remote, doc_id))
 
     def resting(self) -> Iterator[int]:
-        """Give the ids of the orders at rest."""
-        return self._index.ids(Query(states=AT_REST))
+        """Give the ids of the orders at rest, and maybe of others."""
+        return self.ids(Query(states=AT_REST))
 
     def forget(self, doc_ids: Iterable[int], before: float) -> int:
         """Drop those of some orders that are at rest and have not changed since *before*, with their events."""
@@ -171,9 +177,7 @@ class Shelf:
 
     def dismantle(self) -> None:
         """Take everything out bit by bit, in a thread: a million documents that go at once stop all others."""
-        for lines in self._storage.large:
-            while lines:
-                lines.popitem()
+        self._storage.dismantle()
         self._index.dismantle()
 
     # --- Claims: facts of this process, told to no sink ---
@@ -243,7 +247,7 @@ class Shelf:
         dropped, ids = self._index.events(doc_id)
         whose = EventHead(order.remote, order.task_id, dropped + len(ids) + 1)
         line = msgspec.json.encode(whose)[:-1] + b"," + msgspec.json.encode(event)[1:]
-        event_id = self._events.next_id()
+        (event_id,) = self._events.next_ids(1)
         kept = (*ids, event_id)[-(KEPT_EVENTS - 1) :]
         forgotten = ids[: len(ids) + 1 - len(kept)]
         changes: list[Change] = [self._events.put(event_id, line), *map(self._events.delete, forgotten)]

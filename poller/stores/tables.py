@@ -61,6 +61,14 @@ class LiveTable(Table):
         """
         return _demand(self._live, self._storage).lines(self.name)
 
+    def walk(self) -> Iterator[int]:
+        """Give the ids of the documents that are here now, bit by bit, whatever is done to them meanwhile.
+
+        Raises:
+            TypeError: the storage is not live.
+        """
+        return cast("Iterator[int]", _demand(self._live, self._storage).lines(self.name).walk())
+
     def matching(self, cond: Condition, doc_ids: Iterable[DocId]) -> Iterator[tuple[DocId, dict[str, Any]]]:
         """Give those of some documents that match, with their ids."""
         lines = self.lines
@@ -77,9 +85,11 @@ class LiveTable(Table):
         """Make the change that deletes a document here."""
         return Delete(self.name, doc_id)
 
-    def next_id(self) -> int:
-        """Take the next free id."""
-        return self._get_next_id()
+    def next_ids(self, count: int) -> range:
+        """Take the next free ids."""
+        first = self._get_next_id()
+        self._next_id = first + count
+        return range(first, first + count)
 
     # --- TinyDB's operations that would read, or copy, more than they need ---
 

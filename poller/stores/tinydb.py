@@ -42,6 +42,8 @@ _SLICE = 50
 """How many orders are looked at before we look at the clock."""
 _TURN = 0.002
 """Seconds after which others get their turn."""
+_SWITCH = 0.000_05
+"""Seconds for which a thread keeps the interpreter that another one wants, while there is work in the background."""
 _FORGOTTEN = 200
 """How many orders are forgotten in one commit."""
 
@@ -306,7 +308,13 @@ class _Turn:
 
 
 class _Background:
-    """Lets others go on while stores are read or folded: they get their turn soon, and nothing is collected."""
+    """Lets others go on while stores are read or folded: they get their turn soon, and nothing is collected.
+
+    A thread that waits for the interpreter asks for it when nobody gave it away during one switch
+    interval. Whoever reads and sums up files gives it away every millisecond by himself, for some
+    microseconds in which nobody has woken up yet; with an interval as long as that, nobody ever
+    asks, and the event loop is held up for 20 to 90 ms at a time.
+    """
 
     def __init__(self) -> None:
         self._inside = 0
@@ -316,7 +324,7 @@ class _Background:
         if not self._inside:
             self._before = (gc.isenabled(), sys.getswitchinterval())
             gc.disable()
-            sys.setswitchinterval(0.001)
+            sys.setswitchinterval(_SWITCH)
         self._inside += 1
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -1,0 +1,222 @@
+"""Mappings that grow in short steps, however large they get.
+
+A dictionary that is full moves into one of twice the size, all at once and with the interpreter
+lock held: with a million entries for 30 to 200 ms, for which no other thread of the process runs.
+So what holds something of every document is many dictionaries, none of them large.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from itertools import chain
+from operator import lt
+from typing import Any, Generic, TypeVar, cast
+
+from poller.stores.journal import DocId
+
+T = TypeVar("T")
+_SHIFT = 14
+"""A page has the 16,384 ids that differ in their last bits alone: it moves within a millisecond or two."""
+_SHARDS = 128
+"""Of a million texts each shard has some eight thousand."""
+
+
+class Paged(MutableMapping[DocId, T]):
+    """A mapping of ids, page by page, in the order in which the pages came.
+
+    As in a dictionary, ``1.0`` is ``1``. Ids that are no numbers are all on one page.
+    """
+
+    def __init__(self) -> None:
+        self._pages: dict[int | None, dict[DocId, T]] = {}
+        self._count = 0
+
+    def __getitem__(self, doc_id: DocId) -> T:
+        page: dict[DocId, T] = self._pages.get(_number(doc_id), _NOTHING)
+        return page[doc_id]
+
+    def get(self, doc_id: DocId, default: Any = None) -> Any:
+        """Give what is under an id."""
+        return self._pages.get(_number(doc_id), _NOTHING).get(doc_id, default)
+
+    def __contains__(self, doc_id: object) -> bool:
+        return doc_id in self._pages.get(_number(doc_id), _NOTHING)
+
+    def __setitem__(self, doc_id: DocId, value: T) -> None:
+        number = _number(doc_id)
+        page = self._pages.get(number)
+        if page is None:
+            page = self._pages[number] = {}
+        before = len(page)
+        page[doc_id] = value
+        if len(page) > before:
+            self._count += 1
+            self._entered(doc_id)
+
+    def __delitem__(self, doc_id: DocId) -> None:
+        number = _number(doc_id)
+        page = self._pages.get(number, _NOTHING)
+        del page[doc_id]
+        self._count -= 1
+        if not page:
+            del self._pages[number]
+
+    def pop(self, doc_id: DocId, default: Any = None) -> Any:
+        """Take out what is under an id."""
+        value = self.get(doc_id, _NOTHING)
+        if value is _NOTHING:
+            return default
+        del self[doc_id]
+        return value
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[DocId]:
+        return chain.from_iterable(self._pages.values())
+
+    def _entered(self, doc_id: DocId) -> None:
+        """Note that an id is there that was not."""
+
+    def walk(self) -> Iterator[DocId]:
+        """Give the ids that are here now, a page at a time, whatever is done to them meanwhile."""
+        pages = (self._pages.get(number, _NOTHING) for number in list(self._pages))
+        return chain.from_iterable(map(list, pages))
+
+    def isdisjoint(self, others: Mapping[DocId, object]) -> bool:
+        """Tell whether none of some ids, which lie close together, is here."""
+        pages = [self._pages.get(number, _NOTHING) for number in {_number(doc_id) for doc_id in others}]
+        return all(page.keys().isdisjoint(others) for page in pages)
+
+    def dismantle(self) -> None:
+        """Take everything out, a page at a time."""
+        while self._pages:
+            self._pages.popitem()
+        self._count = 0
+
+
+class Pages(Paged[T]):
+    """A mapping of ids that is in the order in which they came, as a dictionary is.
+
+    While every id that comes is greater than all before it, the pages are in order by
+    themselves. From the first that is not, the order is written down.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._greatest: float = float("-inf")
+        self._order: _Order | None = None
+
+    def __delitem__(self, doc_id: DocId) -> None:
+        super().__delitem__(doc_id)
+        if self._order is not None:
+            self._order.remove(doc_id)
+
+    def __iter__(self) -> Iterator[DocId]:
+        return super().__iter__() if self._order is None else iter(self._order)
+
+    def items(self) -> Iterator[tuple[DocId, T]]:  # type: ignore[override]
+        """Give ids and values, in order."""
+        if self._order is not None:
+            return ((doc_id, self[doc_id]) for doc_id in self._order)
+        return chain.from_iterable([page.items() for page in self._pages.values()])
+
+    def load(self, some: Mapping[DocId, T]) -> None:
+        """Take many in; of ids that come in order, a page's at a time."""
+        ids = [doc_id for doc_id in some if type(doc_id) is int]
+        if len(ids) < len(some) or not ids or not self._go_on_with(ids):
+            for doc_id, value in some.items():
+                self[doc_id] = value
+            return
+        self._pages.setdefault(ids[0] >> _SHIFT, {}).update(some)
+        self._count, self._greatest = self._count + len(ids), ids[-1]
+
+    def _go_on_with(self, ids: Sequence[int]) -> bool:
+        """Tell whether some ids are all on one page, in order, and come after all that are here."""
+        on_one_page = ids[0] >> _SHIFT == ids[-1] >> _SHIFT
+        return self._order is None and self._greatest < ids[0] and on_one_page and all(map(lt, ids, ids[1:]))
+
+    def highest(self) -> int:
+        """Give the highest number among the ids, 0 if there is none."""
+        number = max((number for number in self._pages if number is not None), default=None)
+        return 0 if number is None else cast("int", max(self._pages[number]))
+
+    def dismantle(self) -> None:
+        """Take everything out, a page at a time."""
+        if self._order is not None:
+            self._order.dismantle()
+            self._order = None
+        super().dismantle()
+
+    def _entered(self, doc_id: DocId) -> None:
+        if self._order is not None:
+            self._order.add(doc_id)
+        elif type(doc_id) is int and doc_id > self._greatest:
+            self._greatest = doc_id
+        else:
+            self._order = _Order(other for other in self if other is not doc_id)
+            self._order.add(doc_id)
+
+
+class _Order:
+    """The order in which ids came: each has a place, and each next place is greater."""
+
+    def __init__(self, doc_ids: Iterable[DocId]) -> None:
+        self._places: Paged[int] = Paged()
+        self._ids: Paged[DocId] = Paged()
+        self._next = 0
+        for doc_id in doc_ids:
+            self.add(doc_id)
+
+    def __iter__(self) -> Iterator[DocId]:
+        return (self._ids[place] for place in self._ids)
+
+    def add(self, doc_id: DocId) -> None:
+        self._places[doc_id] = self._next
+        self._ids[self._next] = doc_id
+        self._next += 1
+
+    def remove(self, doc_id: DocId) -> None:
+        del self._ids[self._places.pop(doc_id)]
+
+    def dismantle(self) -> None:
+        self._places.dismantle()
+        self._ids.dismantle()
+
+
+class Shards(Generic[T]):
+    """A mapping of texts, in no order."""
+
+    def __init__(self) -> None:
+        self._shards: list[dict[str, T]] = [{} for _ in range(_SHARDS)]
+
+    def get(self, text: str) -> T | None:
+        """Give what is under a text."""
+        return self._shards[hash(text) % _SHARDS].get(text)
+
+    def setdefault(self, text: str, value: T) -> T:
+        """Give what is under a text; if nothing is, put *value* there."""
+        return self._shards[hash(text) % _SHARDS].setdefault(text, value)
+
+    def __setitem__(self, text: str, value: T) -> None:
+        self._shards[hash(text) % _SHARDS][text] = value
+
+    def __delitem__(self, text: str) -> None:
+        del self._shards[hash(text) % _SHARDS][text]
+
+    def dismantle(self) -> None:
+        """Take everything out, a shard at a time."""
+        for shard in self._shards:
+            shard.clear()
+
+
+_NOTHING: dict[DocId, Any] = {}
+
+
+def _number(doc_id: object) -> int | None:
+    """Tell on which page an id is; None is that of ids that are no numbers."""
+    if type(doc_id) is int:
+        return doc_id >> _SHIFT
+    try:
+        whole = int(doc_id)  # type: ignore[call-overload]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return whole >> _SHIFT if whole == doc_id else None

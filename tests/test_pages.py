@@ -1,0 +1,160 @@
+"""Mappings that grow in short steps: they are dictionaries, whatever is done to them."""
+
+import heapq
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from poller.stores.due import RUN, Due
+from poller.stores.pages import _SHIFT, Paged, Pages, Shards
+
+PAGE = 1 << _SHIFT
+NEAR = st.integers(-3, 3)
+IDS = st.one_of(
+    st.builds(lambda page, near: page * PAGE + near, st.integers(-1, 4), NEAR),
+    st.sampled_from(["a", "12", "-0", "ü"]),
+    st.just(10**30),
+)
+
+
+class Model(RuleBasedStateMachine):
+    """Pages beside a dictionary."""
+
+    def __init__(self):
+        super().__init__()
+        self.ours, self.theirs = Pages(), {}
+
+    @rule(doc_id=IDS, value=st.integers())
+    def put(self, doc_id, value):
+        self.ours[doc_id] = self.theirs[doc_id] = value
+
+    @rule(more=st.integers(1, 2 * PAGE))
+    def put_after_all(self, more):
+        doc_id = max((each for each in self.theirs if isinstance(each, int)), default=0) + more
+        self.ours[doc_id] = self.theirs[doc_id] = more
+
+    @rule(doc_id=IDS)
+    def take(self, doc_id):
+        assert self.ours.pop(doc_id, None) == self.theirs.pop(doc_id, None)
+
+    @rule(doc_id=IDS)
+    def remove(self, doc_id):
+        if doc_id in self.theirs:
+            del self.ours[doc_id], self.theirs[doc_id]
+        else:
+            with pytest.raises(KeyError):
+                del self.ours[doc_id]
+
+    @rule(ids=st.lists(IDS, max_size=5, unique=True))
+    def load(self, ids):
+        self.ours.load(dict.fromkeys(ids, "loaded"))
+        self.theirs.update(dict.fromkeys(ids, "loaded"))
+
+    @rule(start=st.integers(0, 3 * PAGE), count=st.integers(1, 9))
+    def load_in_order(self, start, count):
+        some = dict.fromkeys(range(start, start + count), "in order")
+        self.ours.load(some)
+        self.theirs.update(some)
+
+    @rule()
+    def let_go(self):
+        self.ours.dismantle()
+        self.theirs.clear()
+
+    @rule(ids=st.lists(IDS, max_size=3))
+    def compare_with_others(self, ids):
+        others = dict.fromkeys(ids)
+        assert self.ours.isdisjoint(others) is self.theirs.keys().isdisjoint(others)
+
+    @invariant()
+    def is_a_dictionary(self):
+        assert list(self.ours) == list(self.theirs)
+        assert list(self.ours.items()) == list(self.theirs.items())
+        assert sorted(map(str, self.ours.walk())) == sorted(map(str, self.theirs))
+        assert len(self.ours) == len(self.theirs)
+        assert bool(self.ours) is bool(self.theirs)
+        assert self.ours.highest() == max((each for each in self.theirs if isinstance(each, int)), default=0)
+
+    @invariant()
+    def finds_what_a_dictionary_finds(self):
+        for key in (0, 0.0, True, 1.0, 0.5, -1, PAGE, float(PAGE), float("inf"), float("nan"), "12", 12, None, 10**30):
+            assert (key in self.ours) is (key in self.theirs)
+            assert self.ours.get(key, "none") == self.theirs.get(key, "none")
+
+
+TestModel = Model.TestCase
+TestModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_no_page_is_large():
+    """A hundred thousand ids lie on pages of a few thousand each."""
+    pages = Pages()
+    pages.load(dict.fromkeys(range(100_000)))
+    pages.update(dict.fromkeys(range(100_000, 130_000)))
+    assert max(map(len, pages._pages.values())) <= PAGE
+    assert len(pages) == 130_000
+
+
+def test_a_walk_sees_what_was_there_whatever_is_done_meanwhile():
+    """Every id that stays is met once; those that come are not waited for."""
+    pages = Paged()
+    for doc_id in range(3 * PAGE):
+        pages[doc_id] = None
+    walked = []
+    for doc_id in pages.walk():
+        walked.append(doc_id)
+        pages.pop(doc_id - 1)
+        pages[10 * PAGE + doc_id] = None
+    assert walked == list(range(3 * PAGE))
+
+
+def test_shards_are_a_dictionary_of_texts():
+    """What is put under a text is found there, once, and no shard has much of it."""
+    shards, theirs = Shards(), {}
+    for number in range(20_000):
+        shards[f"t{number}"] = theirs[f"t{number}"] = number
+    assert all(shards.get(text) == number for text, number in theirs.items())
+    assert shards.get("t") is None
+    assert (shards.setdefault("t1", 7), shards.setdefault("new", 7)) == (1, 7)
+    del shards["t1"]
+    assert shards.get("t1") is None
+    with pytest.raises(KeyError):
+        del shards["t1"]
+    assert max(map(len, shards._shards)) < 400
+    shards.dismantle()
+    assert shards.get("t2") is None
+
+
+@given(
+    loaded=st.lists(st.integers(0, 50), max_size=20),
+    steps=st.lists(st.one_of(st.none(), st.integers(0, 50)), max_size=40),
+)
+def test_the_least_entry_comes_first(loaded, steps):
+    """Pushed or loaded, entries come out as from one heap."""
+    due, heap = Due(loaded), sorted(loaded)
+    for step in steps:
+        if step is not None:
+            due.push(step)
+            heapq.heappush(heap, step)
+        elif heap:
+            due.take()
+            heapq.heappop(heap)
+        assert due.first() == (heap[0] if heap else None)
+
+
+def test_many_entries_are_loaded_in_short_runs():
+    """Entries of several runs come out in order, and what is let go of is gone."""
+    entries = [(7919 * number) % (3 * RUN) for number in range(3 * RUN)]
+    due = Due(entries)
+    assert [len(run) for run in due._runs] == [RUN, RUN, RUN]
+    came = []
+    for _ in range(len(entries)):
+        came.append(due.first())
+        due.take()
+    assert came == sorted(entries)
+    due = Due(entries)
+    due.push(-1)
+    due.dismantle()
+    assert due.first() is None
