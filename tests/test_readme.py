@@ -56,11 +56,11 @@ def test_requirements_are_pinned_hashed_and_name_no_index(name) -> None:
     entries = text.replace("\\\n", " ").splitlines()
 
     assert entries
-    assert all(re.fullmatch(r"[\w.-]+==\S+( ; [^#]*?)?(\s+--hash=sha256:[0-9a-f]{64})+\s*", entry) for entry in entries)
+    assert all(re.fullmatch(r"[\w.-]+(\[\w+\])?==\S+( ; [^#]*?)?(\s+--hash=sha256:[0-9a-f]{64})+\s*", entry) for entry in entries)
     assert "://" not in text
     declared = tomllib.loads((readme.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = declared["dependencies"] + (declared["optional-dependencies"]["dev"] if "dev" in name else [])
-    pinned = {entry.partition("==")[0].lower() for entry in entries}
+    pinned = {re.split(r"==|\[", entry)[0].lower() for entry in entries}
     assert {re.split(r"[<>=]", each)[0].lower() for each in wanted} <= pinned
 
 

@@ -27,35 +27,31 @@ class Paged(MutableMapping[DocId, T]):
 
     def __init__(self) -> None:
         self._pages: dict[int | None, dict[DocId, T]] = {}
-        self._count = 0
 
     def __getitem__(self, doc_id: DocId) -> T:
-        page: dict[DocId, T] = self._pages.get(_number(doc_id), _NOTHING)
+        number = doc_id >> _SHIFT if type(doc_id) is int else _number(doc_id)  # at once: this is asked very often
+        page: dict[DocId, T] = self._pages.get(number, _NOTHING)
         return page[doc_id]
 
     def get(self, doc_id: DocId, default: Any = None) -> Any:
         """Give what is under an id."""
-        return self._pages.get(_number(doc_id), _NOTHING).get(doc_id, default)
+        number = doc_id >> _SHIFT if type(doc_id) is int else _number(doc_id)
+        return self._pages.get(number, _NOTHING).get(doc_id, default)
 
     def __contains__(self, doc_id: object) -> bool:
         return doc_id in self._pages.get(_number(doc_id), _NOTHING)
 
     def __setitem__(self, doc_id: DocId, value: T) -> None:
-        number = _number(doc_id)
+        number = doc_id >> _SHIFT if type(doc_id) is int else _number(doc_id)
         page = self._pages.get(number)
         if page is None:
             page = self._pages[number] = {}
-        before = len(page)
         page[doc_id] = value
-        if len(page) > before:
-            self._count += 1
-            self._entered(doc_id)
 
     def __delitem__(self, doc_id: DocId) -> None:
         number = _number(doc_id)
         page = self._pages.get(number, _NOTHING)
         del page[doc_id]
-        self._count -= 1
         if not page:
             del self._pages[number]
 
@@ -68,13 +64,10 @@ class Paged(MutableMapping[DocId, T]):
         return value
 
     def __len__(self) -> int:
-        return self._count
+        return sum(map(len, self._pages.values()))
 
     def __iter__(self) -> Iterator[DocId]:
         return chain.from_iterable(self._pages.values())
-
-    def _entered(self, doc_id: DocId) -> None:
-        """Note that an id is there that was not."""
 
     def walk(self) -> Iterator[DocId]:
         """Give the ids that are here now, a page at a time, whatever is done to them meanwhile."""
@@ -90,7 +83,6 @@ class Paged(MutableMapping[DocId, T]):
         """Take everything out, a page at a time."""
         while self._pages:
             self._pages.popitem()
-        self._count = 0
 
 
 class Pages(Paged[T]):
@@ -104,6 +96,14 @@ class Pages(Paged[T]):
         super().__init__()
         self._greatest: float = float("-inf")
         self._order: _Order | None = None
+
+    def __setitem__(self, doc_id: DocId, value: T) -> None:
+        if self._order is None and type(doc_id) is int and doc_id > self._greatest:
+            self._greatest = doc_id
+        elif doc_id not in self:
+            self._order = self._order or _Order(self)
+            self._order.add(doc_id)
+        super().__setitem__(doc_id, value)
 
     def __delitem__(self, doc_id: DocId) -> None:
         super().__delitem__(doc_id)
@@ -127,7 +127,7 @@ class Pages(Paged[T]):
                 self[doc_id] = value
             return
         self._pages.setdefault(ids[0] >> _SHIFT, {}).update(some)
-        self._count, self._greatest = self._count + len(ids), ids[-1]
+        self._greatest = ids[-1]
 
     def _go_on_with(self, ids: Sequence[int]) -> bool:
         """Tell whether some ids are all on one page, in order, and come after all that are here."""
@@ -145,15 +145,6 @@ class Pages(Paged[T]):
             self._order.dismantle()
             self._order = None
         super().dismantle()
-
-    def _entered(self, doc_id: DocId) -> None:
-        if self._order is not None:
-            self._order.add(doc_id)
-        elif type(doc_id) is int and doc_id > self._greatest:
-            self._greatest = doc_id
-        else:
-            self._order = _Order(other for other in self if other is not doc_id)
-            self._order.add(doc_id)
 
 
 class _Order:

@@ -1,6 +1,7 @@
 """What every store decides the same way. Pure; ``poller.store`` has the contract in words."""
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from poller.errors import Conflict, NotFound, Stale
 from poller.event import Event
@@ -10,6 +11,15 @@ AT_REST = frozenset({State.DONE, State.FAILED, State.CANCELED})
 """States that only a retry leaves, and that may be forgotten in time."""
 KEPT_EVENTS = 100
 """How long a history may be, its beginning included."""
+
+
+class Versioned(Protocol):
+    """What of an order tells which version of it is stored."""
+
+    @property
+    def version(self) -> int:
+        """One more than that of the version before."""
+
 
 _REQUEST = ("batch", "feed", "filename", "context", "dry_run", "deadline")
 
@@ -33,7 +43,7 @@ def admit(orders: Sequence[Order], known: Callable[[tuple[str, str]], Order | No
     return answers
 
 
-def succeed(before: Order | None, after: Order) -> None:
+def succeed(before: Versioned | None, after: Order) -> None:
     """Make sure that *after* is the next version of what is stored.
 
     Raises:

@@ -147,7 +147,7 @@ class Shelf:
             NotFound, Stale: it is not the next version of anything.
         """
         doc_id = self._id((order.remote, order.task_id))
-        before = self._read(doc_id, order.remote)
+        before = self._claims.get(order.remote, doc_id) or _head(self._orders.lines[doc_id])
         succeed(before, order)
         if event is None:
             self._storage.commit([self._put(doc_id, order)])
@@ -246,7 +246,7 @@ class Shelf:
         """Plan how an order's history grows, and what falls off its far end."""
         dropped, ids = self._index.events(doc_id)
         whose = EventHead(order.remote, order.task_id, dropped + len(ids) + 1)
-        line = msgspec.json.encode(whose)[:-1] + b"," + msgspec.json.encode(event)[1:]
+        line = _encode(whose)[:-1] + b"," + _encode(event)[1:]
         (event_id,) = self._events.next_ids(1)
         kept = (*ids, event_id)[-(KEPT_EVENTS - 1) :]
         forgotten = ids[: len(ids) + 1 - len(kept)]
