@@ -189,7 +189,7 @@ def _is_durable(after: Order, event: Event) -> bool:
 
 
 def _changed(asked: Asked) -> bool:
-    return isinstance(asked.answer, Order) and asked.what in {"add", "confirm", "cancel", "retry"}
+    return isinstance(asked.answer, Order) and asked.what in {"confirm", "cancel", "retry"}
 
 
 def _told(task: Task | None) -> str:

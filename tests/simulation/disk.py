@@ -1,10 +1,12 @@
 """The disk under the store and the orders folder: it fills, it fails, and it may lose what was not synced."""
 
 import errno
+import fcntl
 import os
 import random
 import stat
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,7 @@ class FolderOs:
         self.plan: Plan
         self._chance = chance
         self._synced: set[int] = set()
+        self._created: list[int] = []
         self._pending: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -157,7 +160,17 @@ class FolderOs:
 
     def open(self, path: Any, flags: int, *args: Any, **where: Any) -> int:
         self.plan(0, "create" if flags & os.O_CREAT else "open")
-        return os.open(path, flags, *args, **where)
+        descriptor = os.open(path, flags, *args, **where)
+        if flags & os.O_CREAT:
+            self._created.append(descriptor)
+        return descriptor
+
+    def unlock(self) -> None:
+        """Let go of the locks on partials, as the end of a process does."""
+        for descriptor in self._created:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+        self._created.clear()
 
     def lose_power(self) -> None:
         """Leave what may be found of names and contents that were not synced."""

@@ -112,7 +112,7 @@ class Network:
         """Give the answer of something that stands before GraFx, if it answers in its place."""
         if self._weather.on("storm"):
             return Answer(self._chance.choice((502, 503, 504)), b"<html>busy</html>")
-        if self._weather.mishap(0.5) or (self._weather.on("limited") and self._chance.random() < 0.7):
+        if self._weather.mishap(0.5) or (self._weather.on("limited") and self._chance.random() < 0.4):
             wish = self._chance.choice(("1", "30", "600", "-1", "soon", formatdate(EPOCH + self._time() + 5)))
             return Answer(self._chance.choice((429, 503)), b"", {"retry-after": wish})
         return None

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from poller import poller as polling
 from poller import publisher as publishing
 from poller.bus import Bus
 from poller.client import Client
@@ -45,6 +46,8 @@ from tests.stores import Crash, die
 
 _PATIENCE = 6 * 3600.0
 """Virtual seconds after the last trouble within which everything comes to rest."""
+_MEND = 20.0
+"""Virtual seconds between two looks at whether the store is well; looking every second is most of what a day costs."""
 _OVERDUE = 180.0
 """Virtual seconds by which an order may rest late: the lane's nap, a request under way when the clock was set."""
 
@@ -319,10 +322,7 @@ class Life:
     def die(self) -> None:
         """Let go of what the system takes back from a process that is gone."""
         self.plan.dead = True
-        if self.folder is not None:
-            for raw in self.folder._begun.values():
-                if raw is not None:
-                    raw.close()
+        self.world.folder.unlock()
         if self.store is not None:
             die(self.store)
         for ledger in self.ledgers:
@@ -373,6 +373,7 @@ def _replaced(world: World) -> Iterator[None]:
     with (
         patch.object(commits, "Thread", Thread),
         patch.object(commits, "SimpleQueue", Queue),
+        patch.object(polling, "_MEND_FIRST", _MEND),
         patch.object(tinydb, "time", SimpleNamespace(monotonic=clock)),
         patch.object(publishing, "os", world.folder),
     ):
