@@ -25,19 +25,24 @@ def _live(seeds: range, **size: float) -> None:
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
 def test_a_hundred_seeds_keep_every_promise(first):
+    """What broke is told with its seed and the command that lives it again."""
     _live(range(first, first + CHUNK), **SMALL)
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(24 * 3600)
 def test_whole_days_with_two_hundred_orders_keep_every_promise():
+    """At night, with as much as a shop does in a day."""
     _live(range(1000, 1100), hours=24.0, orders=200)
 
 
 def test_a_seed_lives_the_same_days_in_every_process():
+    """Neither the hashes of texts nor anything else outside the seed has a say."""
     command = [sys.executable, "-m", "tests.simulation", "--hours", "3", "--orders", "6", "--seed", "46"]
     runs = [
-        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": number}, capture_output=True, text=True, check=True)
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": number}, capture_output=True, text=True, check=True
+        )
         for number in ("1", "2")
     ]
     assert runs[0].stdout.splitlines()[:-1] == runs[1].stdout.splitlines()[:-1]

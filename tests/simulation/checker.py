@@ -12,6 +12,9 @@ from tests.simulation.shop import Asked
 
 SPENDS_NOTHING = frozenset({"remote_paused", "local_fault", "interrupted", "crowded"})
 _CANARY = "canary-"
+_OPENING = frozenset({"added", "confirmed", "retried"})
+_TIME_ENOUGH = 1800.0
+"""Virtual seconds within which a file that can be had is had, though processes end and begin meanwhile."""
 _BREAKER = 3
 """Over how many orders trouble must be spread to be known as an outage."""
 
@@ -29,6 +32,7 @@ class Checker:
         tasks: the remote's.
         asked: the shop's requests and their answers, by task.
         dealt: faults, by task.
+        calm_since: virtual seconds from which nothing went wrong any more but clocks and processes.
     """
 
     def __init__(
@@ -37,7 +41,9 @@ class Checker:
         tasks: Mapping[str, Task],
         asked: Mapping[str, Sequence[Asked]],
         dealt: Counter[str],
+        calm_since: float,
     ) -> None:
+        self._calm_since = calm_since
         self._history, self._tasks, self._asked, self._dealt = history, tasks, asked, dealt
 
     # --- at any time
@@ -89,6 +95,8 @@ class Checker:
     def _deserved(self, order: Order, task: Task | None) -> bool:
         """Tell whether an order may have failed of what it says."""
         at = next((at for at, after, _ in reversed(self._told(order)) if after.state is State.FAILED), None)
+        if task is not None and task.fate == "ok" and at is not None and self._had_time(order, task, at):
+            return False
         match order.cause:
             case Cause.REFUSED:
                 return task is not None and task.fate == "failed"
@@ -99,6 +107,11 @@ class Checker:
             case Cause.ATTEMPTS | Cause.WRONG_CONTENT:
                 return task is not None and (task.fate == "poisoned" or self._was_lonely(order))
         return False
+
+    def _had_time(self, order: Order, task: Task, at: float) -> bool:
+        """Tell whether a file could be had for long, with nothing in the way."""
+        opened = next((when for when, _, event in reversed(self._told(order)) if event.event in _OPENING), at)
+        return at - max(task.finish_at, self._calm_since, opened) > _TIME_ENOUGH
 
     def _was_lonely(self, order: Order) -> bool:
         """Tell whether too few others had trouble with it for an outage to be known as one."""
@@ -118,9 +131,8 @@ class Checker:
             self._breach(f"{order.task_id} is generation {order.generation} after {retries(asked)} retries")
         before: Order | None = None
         for _, after, event in self._told(order):
-            if before is not None and before.state in RESTING and after.version > before.version:
-                if event.event != "retried" and after.generation == before.generation:
-                    self._breach(f"{order.task_id} was {before.state} and became {after.state} by {event.event}")
+            if before is not None and before.state in RESTING and not _is_retry(before, after, event):
+                self._breach(f"{order.task_id} was {before.state} and became {after.state} by {event.event}")
             before = after
 
     def _check_attempts(self, order: Order) -> None:
@@ -182,6 +194,11 @@ class Checker:
 
     def _breach(self, text: str) -> None:
         self._history.breach(text)
+
+
+def _is_retry(before: Order, after: Order, event: Event) -> bool:
+    """Tell whether an order at rest was retried, though the event that told so may have been lost."""
+    return event.event == "retried" or after.generation > before.generation
 
 
 def _is_durable(after: Order, event: Event) -> bool:

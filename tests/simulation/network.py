@@ -68,15 +68,11 @@ class Network:
         about = self._grafx.about(request.url)
         if credentials and Origin.of(request.url) != Origin.of(BASE):
             self._history.breach(f"credentials went to {request.url}")
-        with self._alone(about):
+        with _Alone(self._under_way, about, self._history):
             await self._travel(request.url, about)
             body = self._body(request, credentials, about)
             self._history.note(self._time(), "asked", bare(request.url), body.status)
             yield body
-
-    @property
-    def _alone(self) -> Callable[[str], "_Alone"]:
-        return lambda about: _Alone(self._under_way, about, self._history)
 
     async def _travel(self, url: str, about: str) -> None:
         """Let the request arrive, or not."""
@@ -104,8 +100,7 @@ class Network:
             answer = self._chance.choice((Answer(200, b"<html>sorry</html>", page), Answer(200, b"", answer.headers)))
         framed = not is_file or self._chance.random() < 0.8
         fault = self._fault(framed=framed) if answer.body else ""
-        self.dealt[about] += bool(fault) or answer.status not in {200, 202, 204}  # what may be taken for trouble
-        self.dealt[about] += is_file and answer.headers["content-type"] == "text/html" or (is_file and not answer.body)
+        self.dealt[about] += bool(fault) or answer.status not in {200, 202, 204} or _is_wrong(answer)
         return Body(request.url, answer, fault, framed=framed, cut=self._cut(answer), pace=self._chance.uniform(0, 2))
 
     def _disturbed(self) -> Answer | None:
@@ -126,6 +121,11 @@ class Network:
         """Say where a body is cut: never twice at the same place, for two equal cuts would vouch for each other."""
         self._cuts += 1
         return self._cuts % max(len(answer.body), 1)
+
+
+def _is_wrong(answer: Answer) -> bool:
+    """Tell whether something came in the place of a file."""
+    return answer.headers.get("content-type") == "text/html" or ("content-type" in answer.headers and not answer.body)
 
 
 class _Alone:

@@ -83,7 +83,8 @@ class World:
         self.disk = StoreDisk(self.store_folder, self._draw("disk"))
         self.folder = FolderOs(orders_folder, self._draw("folder"))
         self.watch = Watch(self.folder, self.grafx.tasks, self.time, self.history.breach)
-        self.checker = Checker(self.history, self.grafx.tasks, self.shop.asked, self.network.dealt)
+        calm = 0.0 if self.weather.fair else self.until
+        self.checker = Checker(self.history, self.grafx.tasks, self.shop.asked, self.network.dealt, calm)
         self._jumps = self._clock_jumps(self._draw("jumps"))
         self._ends = self._draw("ends")
 
