@@ -1,0 +1,24 @@
+"""A poller's days, lived in virtual time: all of it but the socket is real, and all that may go wrong does.
+
+The event loop's clock jumps to whatever comes next, and what threads would do is done at moments
+that the seed chooses. Between a modelled GraFx and real files stand the Poller, Lane, Course, Client,
+Keyring, Downloader, Publisher and TinyStore as the service builds them. The network resets, stalls,
+cuts and lies; the remote locks, limits and goes down; the disk fills and fails; the wall clock is set;
+the process is stopped, killed, or loses its power in the middle of a write; the shop adds, adds again,
+confirms, cancels, retries and looks. Afterwards the checker holds what everybody saw against what was
+promised. The same seed lives the same days::
+
+    python -m tests.simulation --seeds 1000 --orders 200    # whole days, seeds 0 to 999
+    python -m tests.simulation --seed 17                    # one again
+"""
+
+from tests.simulation.world import World
+from tests.stores import in_memory
+
+
+def simulated(seed: int, *, hours: float, orders: int) -> World:
+    """Live one seed; what was wrong with it is in its history's ``breaches``."""
+    with in_memory() as folder:
+        world = World(seed, folder, hours=hours, orders=orders)
+        world.live()
+    return world

@@ -1,0 +1,225 @@
+"""The disk under the store and the orders folder: it fills, it fails, and it may lose what was not synced."""
+
+import errno
+import fcntl
+import os
+import random
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from tests.day import RecordingFiles
+from tests.disk import SECTOR, Disk, Inode, _apply, _arrived
+from tests.simulation.grafx import Task
+from tests.simulation.weather import Weather
+from tests.stores import Crash
+
+_SPELLS = {"disk_full": errno.ENOSPC, "disk_broken": errno.EIO, "no_files": errno.EMFILE}
+_WHEN_FULL = frozenset({"create", "write", "reserve", "mkdir"})
+_OPENING = frozenset({"create", "open", "sync_folder"})
+
+
+class Plan:
+    """Says before each operation whether it fails, or whether the process ends there.
+
+    Attributes:
+        dead: whether the process has ended.
+        buried: whether what is left of it is being put away.
+    """
+
+    def __init__(self, chance: random.Random, weather: Weather) -> None:
+        self.dead = self.buried = False
+        self._chance, self._weather = chance, weather
+        self._fuse: int | None = None
+
+    def light(self, operations: int) -> None:
+        """Let the process end after so many more operations."""
+        self._fuse = operations
+
+    def __call__(self, call: int, name: str) -> int | None:
+        if self.buried:
+            raise OSError(errno.EIO, "dead and buried")
+        if self.dead:
+            raise Crash
+        if self._fuse is not None:
+            self._fuse -= 1
+            if self._fuse < 0:
+                return self._ends(name)
+        if code := self._fault(name):
+            raise OSError(code, os.strerror(code))
+        return None
+
+    def _ends(self, name: str) -> int:
+        self.dead = True
+        if name == "write" and self._chance.random() < 0.5:
+            return self._chance.randint(1, 200)  # what is asked for next ends it
+        raise Crash
+
+    def _fault(self, name: str) -> int | None:
+        for spell, code in _SPELLS.items():
+            if self._weather.on(spell) and self._suits(spell, name):
+                return code
+        return errno.EIO if self._weather.mishap(0.02) else None
+
+    def _suits(self, spell: str, name: str) -> bool:
+        if spell == "disk_broken":
+            return self._chance.random() < 0.3
+        return name in (_WHEN_FULL if spell == "disk_full" else _OPENING)
+
+
+class StoreDisk:
+    """The folder of the store.
+
+    Attributes:
+        files: the operating system, as the store of this process sees it.
+    """
+
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        self.folder = folder
+        self._chance = chance
+        self.files: RecordingFiles
+        self._before: dict[str, bytes] = {}
+
+    def begin(self, plan: Plan) -> None:
+        """Let a process begin."""
+        self._before = self._found()
+        self.files = RecordingFiles()
+        self.files.plan = plan
+
+    def lose_power(self) -> None:
+        """Leave what may be found after the power failed in the middle of what was under way."""
+        disk = Disk(self._before)
+        for name, args in self.files.log:
+            getattr(disk, name)(*args)
+        image = self._image(disk)
+        for name in self._found().keys() - image.keys():
+            (self.folder / name).unlink()
+        for name, data in image.items():
+            (self.folder / name).write_bytes(data)
+
+    def _found(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.folder.iterdir() if not path.name.endswith(".lock")}
+
+    def _image(self, disk: Disk) -> dict[str, bytes]:
+        happened: set[int] = set()
+        for number in range(len(disk._pending)):
+            if disk._is_legal(frozenset({*happened, number})) and self._chance.random() < 0.5:
+                happened.add(number)
+        names = dict(disk._durable)
+        for number in sorted(happened):
+            _apply(names, disk._pending[number])
+        return {name: self._torn(inode) for name, inode in names.items()}
+
+    def _torn(self, inode: Inode) -> bytes:
+        if inode.data == inode.durable:
+            return inode.data
+        before = inode.durable.ljust(len(inode.data), b"\0")
+        arrived = frozenset(at for at in range(0, len(inode.data), SECTOR) if self._chance.random() < 0.5)
+        image = _arrived(before, inode.data, arrived)
+        return image[: self._chance.randint(len(inode.durable), len(inode.data))]
+
+
+class FolderOs:
+    """Stands in for the ``os`` that the publisher uses; knows what of the orders folder is not synced yet.
+
+    Attributes:
+        plan: of this process.
+    """
+
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        self.folder = folder
+        self.plan: Plan
+        self._chance = chance
+        self._synced: set[int] = set()
+        self._created: list[int] = []
+        self._pending: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def fsync(self, descriptor: int) -> None:
+        self.plan(0, "sync")
+        os.fsync(descriptor)
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            self._pending.clear()
+        else:
+            self._synced.add(status.st_ino)
+
+    def link(self, source: str, target: str, **where: Any) -> None:
+        self.plan(0, "link")
+        os.link(source, target, **where)
+        self._pending.append(target)
+
+    def unlink(self, name: str, **where: Any) -> None:
+        self.plan(0, "unlink")
+        os.unlink(name, **where)
+
+    def open(self, path: Any, flags: int, *args: Any, **where: Any) -> int:
+        self.plan(0, "create" if flags & os.O_CREAT else "open")
+        descriptor = os.open(path, flags, *args, **where)
+        if flags & os.O_CREAT:
+            self._created.append(descriptor)
+        return descriptor
+
+    def unlock(self) -> None:
+        """Let go of the locks on partials, as the end of a process does."""
+        for descriptor in self._created:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+        self._created.clear()
+
+    def lose_power(self) -> None:
+        """Leave what may be found of names and contents that were not synced."""
+        for name in self._pending:
+            if (self.folder / name).exists() and self._chance.random() < 0.5:
+                (self.folder / name).unlink()
+        self._pending.clear()
+        for path in self.published():
+            if path.stat().st_ino not in self._synced:
+                os.truncate(path, self._chance.randint(0, path.stat().st_size - 1))
+
+    def published(self) -> list[Path]:
+        """Give the files that the shop sees."""
+        return sorted(path for path in self.folder.iterdir() if path.is_file()) if self.folder.exists() else []
+
+
+class Watch:
+    """Looks into the orders folder whenever something may have changed there.
+
+    Attributes:
+        seen: digests of what is there, by name.
+        came: when each name came to be there last.
+    """
+
+    def __init__(
+        self,
+        folder: FolderOs,
+        tasks: Mapping[str, Task],
+        time: Callable[[], float],
+        breach: Callable[[str], None],
+    ) -> None:
+        self.seen: dict[str, str] = {}
+        self.came: dict[str, float] = {}
+        self._folder, self._tasks, self._time, self._breach = folder, tasks, time, breach
+
+    def look(self, *, thoroughly: bool = False) -> None:
+        """Compare what is there with what may be there."""
+        paths = {path.name: path for path in self._folder.published()}
+        for name in self.seen.keys() - paths.keys():
+            del self.seen[name]
+        for name, path in paths.items():
+            if thoroughly or name not in self.seen:
+                self._read(name, path)
+
+    def _read(self, name: str, path: Path) -> None:
+        digest = sha256(path.read_bytes()).hexdigest()
+        task = name.partition(".")[0]
+        if task not in self._tasks or digest != self._tasks[task].sha256:
+            self._breach(f"{name} does not hold the file of {task}: {path.stat().st_size} bytes")
+        if name not in self.seen:
+            self.came[name] = self._time()
+        self.seen[name] = digest
