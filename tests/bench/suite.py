@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tests.bench import changes, hook, lateness, reading, upkeep
+from tests.bench import changes, hook, lateness, reading, transfer, upkeep
 from tests.bench.figure import Figure
 from tests.bench.yard import Yard, apart
 
@@ -20,6 +20,11 @@ SUITE: dict[str, Callable[[Yard], Awaitable[list[Figure]]]] = {
     "post": hook.posting,
     "post-lists": hook.posting_lists,
     "get-list": hook.listing,
+    "fetch": transfer.large,
+    "fetch-tls": transfer.large_tls,
+    "fetch-many": transfer.many,
+    "fetch-memory": transfer.memory,
+    "ask": transfer.checks,
 }
 
 

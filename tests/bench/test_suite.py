@@ -4,6 +4,7 @@ Those of the hook run at a small size in ``test_hook``.
 """
 
 import math
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.bench import __main__ as command
-from tests.bench import hook
+from tests.bench import hook, transfer
 from tests.bench.machine import ROOT, commit
 from tests.bench.report import RESULTS, read
 from tests.bench.suite import SUITE, figures, figures_apart
@@ -23,6 +24,8 @@ MIDDLE = 50_000
 @pytest.mark.parametrize("name", [name for name, work in SUITE.items() if work.__module__ != hook.__name__])
 def test_a_benchmark_runs_at_a_small_size(name, tmp_path):
     """It gives figures that have names of their own, and lie within their spread; how good they are is not asked."""
+    if SUITE[name].__module__ == transfer.__name__ and not all(map(shutil.which, ("curl", "node", "openssl"))):
+        pytest.skip("there is no curl, Node or openssl on this machine")
     found = figures(name, Yard(folder=tmp_path, orders=300, rounds=1, batch=100, seconds=0.02))
     assert len({figure.name for figure in found}) == len(found) > 0
     for figure in found:
