@@ -1,14 +1,17 @@
 """From a link to a published file: stream, verify, publish."""
 
 import errno
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Generic, Protocol, TypeVar
 
-from poller import content
+from poller import content, decoding
 from poller.address import bare
+from poller.decoding import Garbled
+from poller.digest import Tally
 from poller.order import Order
 from poller.outcome import Cause, File, LinkExpired, Outcome, Published, Stuck, TooLarge, Trouble, Unsafe
+from poller.promise import Promise
 from poller.remote import Aborted, Delivery, Link, Ready, retry_after
 from poller.shield import complete, finish
 
@@ -51,6 +54,10 @@ class Partial(Protocol):
     @property
     def sha256(self) -> str:
         """Their hex digest."""
+        ...
+
+    def watch(self, algorithms: Collection[str]) -> Tally:
+        """Count and hash what is written from the first byte on."""
         ...
 
     async def write(self, block: bytes) -> None:
@@ -116,35 +123,53 @@ class Downloader(Generic[P]):
 
     async def _one(self, order: Order, link: Link, *, last: bool) -> tuple[File, bool]:
         async with self._folder.partial() as partial:
-            body = await self._receive(link, partial)
-            await self._vouch(link, body, partial)
-            declared = content.media_type(body.headers.get("content-type"))
-            ext = content.extension(declared, self._delivery.extensions)
-            publishing = self._folder.publish(partial, order, media_type=declared, ext=ext)
+            promise = await self._receive(link, partial)
+            await self._vouch(link, promise, partial)
+            ext = content.extension(promise.media_type, self._delivery.extensions)
+            publishing = self._folder.publish(partial, order, media_type=promise.media_type, ext=ext)
             return await (complete if last else finish)(publishing)
 
-    async def _receive(self, link: Link, partial: Partial) -> Body:
+    async def _receive(self, link: Link, partial: Partial) -> Promise:
         async with self._source.open(link) as body:
-            self._admit(body)
-            async with aclosing(body.blocks()) as blocks:
-                async for block in blocks:
-                    if partial.size + len(block) > self._max_bytes:
-                        raise Aborted(self._too_large(body))
-                    await partial.write(block)
-        self._verify(body, partial)
-        return body
+            promise = self._admitted(body)
+            try:
+                tally = await self._fill(partial, body, promise)
+            except Garbled as garbled:
+                raise Aborted(_wrong(body, str(garbled))) from None
+        self._verify(body, promise, tally, partial)
+        return promise
 
-    def _admit(self, body: Body) -> None:
+    async def _fill(self, partial: Partial, body: Body, promise: Promise) -> Tally:
+        """Write the file; give the tally of what came over the wire, which a decoded file is not."""
+        written = partial.watch(promise.algorithms)
+        wire = Tally(promise.algorithms) if promise.encoding else None
+        decoder = decoding.decoder(promise.encoding or "")
+        async with aclosing(body.blocks()) as blocks:
+            async for block in blocks:
+                if wire is not None:
+                    wire.update(block)
+                for piece in decoder.feed(block):
+                    await self._write(partial, piece, body)
+        decoder.end()
+        return wire or written
+
+    async def _write(self, partial: Partial, piece: bytes, body: Body) -> None:
+        if partial.size + len(piece) > self._max_bytes:
+            raise Aborted(self._too_large(body))
+        await partial.write(piece)
+
+    def _admitted(self, body: Body) -> Promise:
         """Refuse a body by what its head says, before a byte of it is read."""
         if body.status != 200:  # noqa: PLR2004 - no range was asked for, so nothing else is a whole file
             raise Aborted(self._refusal(body))
-        encoding = body.headers.get("content-encoding", "identity").strip().lower()
+        promise = Promise.of(body.headers, length=body.length, framed=body.framed)
         transfer = body.headers.get("transfer-encoding", "chunked").strip().lower()
-        if encoding not in {"", "identity"} or transfer != "chunked":
-            how = transfer if transfer != "chunked" else encoding
+        if promise.encoding is None or transfer != "chunked":
+            how = transfer if transfer != "chunked" else body.headers["content-encoding"].strip().lower()
             raise Aborted(_wrong(body, f"the file came encoded as {how}, which nobody asked for"))
         if (body.length or 0) > self._max_bytes:
             raise Aborted(self._too_large(body))
+        return promise
 
     def _refusal(self, body: Body) -> Outcome:
         reason, address = f"the link answered {body.status}", bare(body.url)
@@ -153,30 +178,31 @@ class Downloader(Generic[P]):
         wish = retry_after(body.headers.get("retry-after"), self._now())
         return Trouble(reason=reason, status=body.status, address=address, retry_after=wish)
 
-    def _verify(self, body: Body, partial: Partial) -> None:
+    def _verify(self, body: Body, promise: Promise, tally: Tally, partial: Partial) -> None:
         """Refuse a body by what it turned out to be."""
-        declared = content.media_type(body.headers.get("content-type"))
-        if body.length is not None and partial.size != body.length:
-            raise Aborted(_wrong(body, f"{partial.size} bytes came of {body.length} announced"))
+        declared = promise.media_type
+        if broken := promise.broken_by(tally):
+            raise Aborted(_wrong(body, broken))
         if not partial.size:
             raise Aborted(_wrong(body, "the file is empty"))
         if content.is_page(declared, partial.head, self._delivery.extensions):
             raise Aborted(_wrong(body, f"a page ({declared or 'of no type'}) came where a file was promised"))
 
-    async def _vouch(self, link: Link, body: Body, partial: Partial) -> None:
+    async def _vouch(self, link: Link, promise: Promise, partial: Partial) -> None:
         """Make sure that the end of the body was the end of the file.
 
         A body with neither length nor chunks ends when the connection does, which a
         cut connection does as well (RFC 9112, 8). Two equal ones vouch for each other.
         """
-        if body.framed or self._delivery.unframed == "trust":
+        if promise.vouches or self._delivery.unframed == "trust":
             return
         if self._delivery.unframed == "twice":
             async with self._folder.partial() as second:
                 await self._receive(link, second)
                 if second.sha256 == partial.sha256:
                     return
-        raise Aborted(_wrong(body, "nothing vouches for the end of the file: no length, no chunks"))
+        reason = "nothing vouches for the end of the file: no length, no chunks, no checksum"
+        raise Aborted(Trouble(reason=reason, status=200, address=bare(link.url), cause=Cause.WRONG_CONTENT))
 
     def _too_large(self, body: Body) -> TooLarge:
         return TooLarge(

@@ -18,10 +18,10 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from hashlib import file_digest, sha256
+from hashlib import file_digest
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ from aiofiles.threadpool import wrap as aio
 
 from poller import filename
 from poller.content import HEAD
+from poller.digest import Tally
 from poller.errors import ConfigurationError
 from poller.order import Order
 from poller.outcome import File
@@ -50,14 +51,13 @@ class HashedFile(FileIO):
     """A new file that writes whole blocks and hashes them on the way, in whatever thread does the writing.
 
     Attributes:
-        size: bytes written.
+        tally: how many, and their digests.
         head: the first of them.
     """
 
     def __init__(self, name: str, *, folder: int) -> None:
         super().__init__(name, "xb", opener=lambda path, flags: _create(path, flags, folder))
-        self._digest = sha256()
-        self.size = 0
+        self.tally = Tally({"sha256"})
         self.head = b""
 
     def write(self, block: bytes) -> int:  # type: ignore[override]
@@ -65,15 +65,19 @@ class HashedFile(FileIO):
         rest = memoryview(block)
         while rest:
             rest = rest[super().write(rest) or 0 :]
-        self._digest.update(block)
-        self.size += len(block)
+        self.tally.update(block)
         self.head += block[: HEAD - len(self.head)]
         return len(block)
 
     @property
     def sha256(self) -> str:
         """Hex digest of what was written."""
-        return self._digest.hexdigest()
+        return self.tally.hex("sha256")
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self.tally.size
 
 
 class Partial:
@@ -102,6 +106,11 @@ class Partial:
     def sha256(self) -> str:
         """Hex digest of all bytes written."""
         return self.raw.sha256
+
+    def watch(self, algorithms: Collection[str]) -> Tally:
+        """Compute further digests from the first byte on; nothing may have been written yet."""
+        self.raw.tally = Tally({"sha256", *algorithms})
+        return self.raw.tally
 
     async def write(self, block: bytes) -> None:
         """Append *block*; if cancelled, not before the thread that writes has stopped."""

@@ -28,6 +28,7 @@ from poller.remote import Aborted, Request
 BLOCK = 2**20
 """Bytes gathered before they are handed on: each write is a thread's errand, so few large ones win."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LISTS = frozenset({"content-encoding", "transfer-encoding", "digest", "repr-digest", "content-digest", "x-goog-hash"})
 _HOPS = 5
 _CONNECT_TIMEOUT = 15.0
 _PATIENCE = 60.0
@@ -239,9 +240,9 @@ class Wire:
 
 
 def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
-    """Give the first of each header; of those that say how a body is encoded, all (RFC 9110, 5.3)."""
+    """Give the first of each header; of those that say how a body is encoded or digested, all (RFC 9110, 5.3)."""
     headers = {name.lower(): response.headers[name] for name in response.headers}
-    for name in headers.keys() & {"content-encoding", "transfer-encoding"}:
+    for name in headers.keys() & _LISTS:
         headers[name] = ", ".join(response.headers.getall(name))
     return headers
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import hashlib
 import os
 import resource
 import shutil
@@ -10,6 +11,8 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import zlib
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -262,9 +265,9 @@ async def test_a_page_is_no_file(tmp_path: Path, body: bytes, declared: str, fra
         assert there.files == {}
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "GZIP", "gzip, identity"])
-async def test_an_encoded_file_is_refused(tmp_path: Path, encoding: str) -> None:
-    """Nobody asked for it; cut short, it would look whole."""
+@pytest.mark.parametrize("encoding", ["br", "zstd", "compress", "gzip, gzip", "gzip, identity"])
+async def test_an_unknown_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    """Nobody asked for it, and what would be published could not be opened."""
     async with yard(tmp_path) as there:
         there.server.on("/file", answer(200, gzip.compress(FILE), PNG | {"Content-Encoding": encoding}))
         seen = await there.fetch()
@@ -279,6 +282,150 @@ async def test_identity_is_no_encoding(tmp_path: Path, encoding: str) -> None:
     async with yard(tmp_path) as there:
         there.server.on("/file", answer(200, FILE, PNG | {"Content-Encoding": encoding}))
         assert isinstance(await there.fetch(), Published)
+
+
+def packed(encoding: str, data: bytes) -> bytes:
+    """Encode *data*; raw deflate is what some servers call deflate."""
+    if encoding == "raw":
+        packer = zlib.compressobj(wbits=-15)
+        return packer.compress(data) + packer.flush()
+    return zlib.compress(data) if encoding == "deflate" else gzip.compress(data)
+
+
+LONG = os.urandom(3 * MIB) + b"x" * MIB
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "x-gzip", "deflate", "raw"])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_what_comes_compressed_is_decoded(tmp_path: Path, encoding: str, framing: str) -> None:
+    """Although we asked for identity; size and digest are the file's own."""
+    headers = PNG | {"Content-Encoding": "deflate" if encoding == "raw" else encoding}
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, packed(encoding.lower(), LONG), headers, framing=framing))
+        outcome = await there.fetch()
+        assert there.server.asked("/file")[0].header("accept-encoding") == "identity"
+        assert isinstance(outcome, Published)
+        assert (outcome.files[0].size, outcome.files[0].sha256) == (len(LONG), sha256(LONG).hexdigest())
+        assert there.files == {"T1.png": LONG}
+
+
+async def test_a_gzip_of_two_members_is_one_file(tmp_path: Path) -> None:
+    """RFC 1952, 2.2."""
+    async with yard(tmp_path) as there:
+        body = gzip.compress(FILE) + gzip.compress(LONG)
+        there.server.on("/file", answer(200, body, PNG | {"Content-Encoding": "gzip"}))
+        assert isinstance(await there.fetch(), Published)
+        assert there.files == {"T1.png": FILE + LONG}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw"])
+@pytest.mark.parametrize("kept", [1, 5, 100, -9, -1])
+async def test_a_cut_stream_with_the_right_length_is_no_file(tmp_path: Path, encoding: str, kept: int) -> None:
+    """HTTP finds nothing wrong with it, and zlib does not complain."""
+    headers = PNG | {"Content-Encoding": "deflate" if encoding == "raw" else encoding}
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, packed(encoding, FILE)[:kept], headers))
+        seen = await there.fetch()
+        assert isinstance(seen, Trouble)
+        assert (seen.cause, there.files) == (Cause.WRONG_CONTENT, {})
+
+
+@pytest.mark.parametrize("body", [b"no gzip at all", gzip.compress(FILE) + b"garbage"])
+async def test_a_stream_that_is_garbled_is_no_file(tmp_path: Path, body: bytes) -> None:
+    """From its beginning, or after its end."""
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, body, PNG | {"Content-Encoding": "gzip"}))
+        seen = await there.fetch()
+        assert isinstance(seen, Trouble)
+        assert (seen.cause, there.files) == (Cause.WRONG_CONTENT, {})
+
+
+async def test_a_bomb_does_not_go_off(tmp_path: Path) -> None:
+    """A thousand for one is no file, and no more than a file may have is written of it in any case."""
+    async with yard(tmp_path) as there:
+        bomb = gzip.compress(b"\x00" * (200 * MIB))
+        there.server.on("/file", answer(200, bomb, PNG | {"Content-Encoding": "gzip"}))
+        seen = await there.fetch()
+        assert isinstance(seen, Trouble)
+        assert (seen.cause, "100 times" in seen.reason, there.files) == (Cause.WRONG_CONTENT, True, {})
+    async with yard(tmp_path, max_bytes=MIB) as there:
+        body = gzip.compress(os.urandom(MIB - 100) + b"\x00" * 101)
+        there.server.on("/file", answer(200, body[:], PNG | {"Content-Encoding": "gzip"}))
+        assert isinstance(await there.fetch(), TooLarge)
+        assert there.files == {}
+
+
+# --- checksums
+
+
+def base64(algorithm: str, data: bytes) -> str:
+    """Spell a digest as headers do."""
+    return b64encode(hashlib.new(algorithm, data).digest()).decode()
+
+
+CHECKSUMS: dict[str, Callable[[bytes], tuple[str, str]]] = {
+    "md5": lambda data: ("Content-MD5", base64("md5", data)),
+    "repr 256": lambda data: ("Repr-Digest", f"sha-256=:{base64('sha256', data)}:"),
+    "repr 512": lambda data: ("Repr-Digest", f"unixsum=1, sha-512=:{base64('sha512', data)}:"),
+    "content": lambda data: ("Content-Digest", f"sha-256=:{base64('sha256', data)}:"),
+    "old": lambda data: ("Digest", f"SHA-256={base64('sha256', data)},md5={base64('md5', data)}"),
+    "google": lambda data: ("X-Goog-Hash", f"crc32c=AAAAAA==,md5={base64('md5', data)}"),
+    "amazon": lambda data: ("X-Amz-Checksum-Sha256", base64("sha256", data)),
+}
+
+
+@pytest.mark.parametrize("kind", CHECKSUMS)
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+async def test_a_checksum_is_verified(tmp_path: Path, kind: str, encoding: str) -> None:
+    """Over the bytes as they are stored there; a wrong one is no file, whatever the length says."""
+    sent = packed("gzip", FILE) if encoding else FILE
+    coding = {"Content-Encoding": encoding, "X-Goog-Stored-Content-Encoding": encoding} if encoding else {}
+    async with yard(tmp_path) as there:
+        for data, right in ((sent, True), (sent + b"x", False)):
+            there.server.on("/file", answer(200, sent, PNG | coding | dict([CHECKSUMS[kind](data)])))
+            seen = await there.fetch()
+            assert isinstance(seen, Published if right else Trouble), seen
+            assert there.files == ({"T1.png": FILE} if right else {})
+            (there.folder / "T1.png").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("kind", CHECKSUMS)
+async def test_a_checksum_vouches_for_the_end(tmp_path: Path, kind: str) -> None:
+    """So one fetch is enough, even where neither length nor chunks tell."""
+    async with yard(tmp_path, unframed="refuse") as there:
+        headers = PNG | dict([CHECKSUMS[kind](FILE)])
+        there.server.on("/file", answer(200, FILE[:-1], headers, framing="close"))
+        assert isinstance(await there.fetch(), Trouble)
+        there.server.on("/file", answer(200, FILE, headers, framing="close"))
+        assert isinstance(await there.fetch(), Published)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"ETag": f'"{hashlib.md5(b"other", usedforsecurity=False).hexdigest()}"'},
+        {"Content-MD5": "nonsense"},
+        {"Repr-Digest": "sha-256=:AAAA:"},
+        {"X-Amz-Checksum-Sha256": base64("sha256", b"other") + "-3"},
+        {"X-Goog-Hash": f"md5={base64('md5', b'other')}", "X-Goog-Stored-Content-Encoding": "gzip"},
+    ],
+)
+async def test_what_is_no_checksum_of_the_file_proves_nothing(tmp_path: Path, headers: dict[str, str]) -> None:
+    """It neither refuses a file nor vouches for one."""
+    async with yard(tmp_path, unframed="refuse") as there:
+        there.server.on("/file", answer(200, FILE, PNG | headers), answer(200, FILE, PNG | headers, framing="close"))
+        assert isinstance(await there.fetch(), Published)
+        assert isinstance(await there.fetch(), Trouble)
+
+
+async def test_a_checksum_in_a_second_line_is_seen(tmp_path: Path) -> None:
+    """Google's storage sends two lines."""
+    wrong = base64("md5", b"other")
+    lines = f"X-Goog-Hash: crc32c=AAAAAA==\r\nX-Goog-Hash: md5={wrong}\r\n"
+    async with yard(tmp_path) as there:
+        there.server.on("/file", say(f"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n{lines}\r\nfile".encode()))
+        assert isinstance(await there.fetch(), Trouble)
+        assert there.files == {}
 
 
 @pytest.mark.parametrize("then", ["close", "reset"])

@@ -1,0 +1,115 @@
+"""Bodies that come compressed although we asked for identity: decoded in small steps, and never far.
+
+zlib tells neither that a stream was cut nor that it is a bomb; both are found out here.
+"""
+
+import zlib
+from collections.abc import Iterator
+from typing import Protocol
+
+STEP = 2**18
+"""Bytes decoded at a time: about a millisecond of the loop's time."""
+RATIO = 100
+"""Bytes that may become of one. Real files come nowhere near; a bomb has a thousand."""
+HARMLESS = 2**20
+"""Bytes that may come out whatever the ratio: a small file of one colour is no bomb."""
+_GZIP, _ZLIB, _RAW = 31, 15, -15
+_NAMES = {"": "", "identity": "", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
+
+
+class Garbled(ValueError):  # noqa: N818 - said of the body
+    """A body that cannot be decoded, is cut, or is a bomb; the text says which."""
+
+
+def known(header: str | None) -> str | None:
+    """Read ``Content-Encoding`` (RFC 9110, 8.4): ``gzip``, ``deflate``, empty for none, None for any other."""
+    return _NAMES.get((header or "").strip().lower())
+
+
+class Decoder(Protocol):
+    """Makes the file of the bytes of the wire."""
+
+    def feed(self, block: bytes) -> Iterator[bytes]:
+        """Give what becomes of *block*, piece by piece."""
+        ...
+
+    def end(self) -> None:
+        """Make sure that the end of the bytes was the end of the file."""
+        ...
+
+
+def decoder(encoding: str) -> Decoder:
+    """Make a decoder for one that is ``known``."""
+    return Inflater(encoding) if encoding else AsItIs()
+
+
+class AsItIs:
+    """Nothing was done to the file."""
+
+    def feed(self, block: bytes) -> Iterator[bytes]:
+        """Give *block* as it is."""
+        yield block
+
+    def end(self) -> None:
+        """Any end will do."""
+
+
+class Inflater:
+    """Decodes gzip (RFC 1952, of several members, too) and deflate (RFC 1950, and RFC 1951 as some send it)."""
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._stream = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
+        self._taken = self._given = 0
+
+    def feed(self, block: bytes) -> Iterator[bytes]:
+        """Give what becomes of *block*, in pieces of at most ``STEP`` bytes.
+
+        Raises:
+            Garbled: it cannot be decoded, or too much becomes of it.
+        """
+        self._taken += len(block)
+        more = bool(block)
+        while more:
+            stream = self._opened(block)
+            piece = self._inflated(stream, block)
+            yield from self._allowed(piece)
+            block = stream.unused_data or stream.unconsumed_tail
+            more = bool(block) or (len(piece) == STEP and not stream.eof)  # zlib may hold something back
+
+    def end(self) -> None:
+        """Make sure that the stream has ended, too.
+
+        Raises:
+            Garbled: it has not.
+        """
+        if self._taken and (self._stream is None or not self._stream.eof):
+            raise Garbled(f"the {self._encoding} stream stopped before its end")
+
+    def _opened(self, block: bytes) -> "zlib._Decompress":
+        """Give the stream that *block* belongs to; gzip may have several, one after the other."""
+        if self._stream is None:
+            self._stream = zlib.decompressobj(_ZLIB if _is_zlib(block) else _RAW)
+        elif self._stream.eof:
+            if self._encoding != "gzip":
+                raise Garbled("something follows the end of the deflate stream")
+            self._stream = zlib.decompressobj(_GZIP)
+        return self._stream
+
+    def _inflated(self, stream: "zlib._Decompress", block: bytes) -> bytes:
+        try:
+            return stream.decompress(block, STEP)
+        except zlib.error as error:
+            raise Garbled(f"the {self._encoding} stream cannot be decoded: {error}") from None
+
+    def _allowed(self, piece: bytes) -> Iterator[bytes]:
+        self._given += len(piece)
+        if self._given > max(HARMLESS, RATIO * self._taken):
+            raise Garbled(f"the {self._encoding} stream becomes more than {RATIO} times as long")
+        if piece:
+            yield piece
+
+
+def _is_zlib(begin: bytes) -> bool:
+    """Tell whether there is a zlib header (RFC 1950, 2.2): its first byte says deflate, in a window up to 32 KiB."""
+    return begin[0] & 0x0F == 8 and begin[0] >> 4 <= 7  # noqa: PLR2004 - the RFC's numbers

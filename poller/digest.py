@@ -1,0 +1,103 @@
+"""Checksums that a reply brings along, and what was really received.
+
+They are over the bytes as they are stored: of an encoded body, before it is decoded. A
+checksum that we cannot read or compute vouches for nothing, and does no harm either. An
+ETag is no checksum, whatever it looks like.
+"""
+
+import hashlib
+from base64 import b64decode
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import NamedTuple
+
+_ALGORITHMS = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}
+"""Names on the wire (RFC 3230, RFC 9530, Google's storage) and in ``hashlib``."""
+_BYTES = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
+
+
+class Checksum(NamedTuple):
+    """What a header promises: that the bytes have this hex digest."""
+
+    header: str
+    algorithm: str
+    value: str
+
+
+class Tally:
+    """Counts and hashes bytes as they pass.
+
+    Args:
+        algorithms: in ``hashlib``'s names.
+
+    Attributes:
+        size: bytes that have passed.
+    """
+
+    def __init__(self, algorithms: Collection[str]) -> None:
+        self.size = 0
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+
+    def update(self, block: bytes) -> None:
+        """Let *block* pass."""
+        self.size += len(block)
+        for each in self._hashes.values():
+            each.update(block)
+
+    def hex(self, algorithm: str) -> str:
+        """Give the digest of all that has passed."""
+        return self._hashes[algorithm].hexdigest()
+
+
+def promised(headers: Mapping[str, str], *, encoding: str = "") -> tuple[Checksum, ...]:
+    """Read every checksum over the whole of a body that the head of a 200 brings.
+
+    Args:
+        headers: names in lower case; of a list in several lines, all, with commas.
+        encoding: the body's content coding, empty if it has none.
+    """
+    found = (
+        Checksum(header, algorithm, value)
+        for header, read in _HEADERS.items()
+        if header in headers and not (header == "x-goog-hash" and _is_transcoded(headers, encoding))
+        for algorithm, value in read(headers[header])
+    )
+    return tuple(found)
+
+
+def _is_transcoded(headers: Mapping[str, str], encoding: str) -> bool:
+    """Tell whether Google's storage decoded what it stores on the way: its hash is of what it stores."""
+    return headers.get("x-goog-stored-content-encoding", "identity").lower() != (encoding or "identity")
+
+
+def _listed(text: str) -> Iterator[tuple[str, str]]:
+    """Read ``sha-256=…,md5=…`` (RFC 3230, 4.3.2) and ``sha-256=:…:`` (RFC 9530, RFC 8941, 3.2)."""
+    for entry in text.split(","):
+        name, _, value = entry.strip().partition("=")
+        if algorithm := _ALGORITHMS.get(name.strip().lower()):
+            yield from _single(algorithm)(value.partition(";")[0].strip().strip(":"))
+
+
+def _single(algorithm: str) -> Callable[[str], Iterator[tuple[str, str]]]:
+    """Make a reader of one base64 value; what is none is passed over, as storage's checksum of checksums is."""
+
+    def read(text: str) -> Iterator[tuple[str, str]]:
+        try:
+            value = b64decode(text.strip(), validate=True)
+        except ValueError:
+            return
+        if len(value) == _BYTES[algorithm]:
+            yield algorithm, value.hex()
+
+    return read
+
+
+_HEADERS: dict[str, Callable[[str], Iterator[tuple[str, str]]]] = {
+    "repr-digest": _listed,
+    "content-digest": _listed,
+    "digest": _listed,
+    "content-md5": _single("md5"),
+    "x-goog-hash": _listed,
+    "x-amz-checksum-sha256": _single("sha256"),
+    "x-amz-checksum-sha1": _single("sha1"),
+}
+"""RFC 9530; RFC 3230; RFC 1864; and what Google's and Amazon's storages send."""
