@@ -95,8 +95,8 @@ class StoreDisk:
         for name, args in self.files.log:
             getattr(disk, name)(*args)
         image = self._image(disk)
-        for name in self._found().keys() - image.keys():
-            (self.folder / name).unlink()
+        for name in self._found():
+            (self.folder / name).unlink()  # two names may stand for one file, and need not any more
         for name, data in image.items():
             (self.folder / name).write_bytes(data)
 

@@ -19,7 +19,7 @@ from poller import publisher as publishing
 from poller.bus import Bus
 from poller.client import Client
 from poller.downloader import Downloader
-from poller.errors import PollerError
+from poller.errors import ConfigurationError, PollerError, StoreUnavailable
 from poller.event import Event
 from poller.lane import Lane, Limits
 from poller.log import Narrator, configure
@@ -124,8 +124,12 @@ class World:
         """Check how all ended, as the next process finds it."""
         life = Life(self, self.elapsed, last=True)
         self._loop = loop = Loop(self.elapsed, self._draw("end"), life.plan.job, self.watch.look)
-        orders, histories = loop.run_until_complete(life.read())
         self._dead.append((loop, life))
+        try:
+            orders, histories = loop.run_until_complete(life.read())
+        except PollerError as error:
+            self.history.breach(f"what is left cannot be read: {error}")
+            return
         self.checker.settled(orders, histories, self.watch.seen)
         self.checker.no_late_files(self.watch.came)
         self.checker.no_secret(self.texts())
@@ -224,6 +228,8 @@ class Life:
             await self._begin()
         except PollerError as error:
             world.history.note(world.time(), "cannot begin", type(error).__name__)
+            if not isinstance(error, StoreUnavailable | ConfigurationError):
+                world.history.breach(f"the store was refused: {error}")
             self.die()
             return
         assert self.store is not None
