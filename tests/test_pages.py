@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from poller.stores.due import RUN, Due
+from poller.stores.index import _sorted
 from poller.stores.pages import _SHIFT, Paged, Pages, Shards
 
 PAGE = 1 << _SHIFT
@@ -158,3 +159,10 @@ def test_many_entries_are_loaded_in_short_runs():
     due.push(-1)
     due.dismantle()
     assert due.first() is None
+
+
+@pytest.mark.parametrize("step", [1, 7919])
+def test_a_long_list_is_sorted_run_by_run(step):
+    """Whether the runs follow each other or overlap, the list is sorted and has every entry once."""
+    entries = [(step * number) % (3 * RUN) for number in range(3 * RUN)]
+    assert list(_sorted(entries)) == sorted(entries)
