@@ -1,6 +1,7 @@
 """Mappings that grow in short steps: they are dictionaries, whatever is done to them."""
 
 import heapq
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -109,6 +110,40 @@ def test_a_walk_sees_what_was_there_whatever_is_done_meanwhile():
         pages.pop(doc_id - 1)
         pages[10 * PAGE + doc_id] = None
     assert walked == list(range(3 * PAGE))
+
+
+def test_ids_that_lie_far_apart_are_looked_for_one_by_one():
+    """It does not take as many looks as there are pairs of a page and an id."""
+
+    class Counted(dict):
+        looks = 0
+
+        def __contains__(self, key):
+            Counted.looks += 1
+            return super().__contains__(key)
+
+        def __iter__(self):
+            for each in super().__iter__():
+                Counted.looks += 1
+                yield each
+
+    pages, others = Paged(), Counted.fromkeys(number * PAGE for number in range(1000))
+    pages.update(dict.fromkeys(number * PAGE + 1 for number in range(1000)))
+    assert pages.isdisjoint(others)
+    assert Counted.looks <= 3 * len(others)
+    pages[999 * PAGE] = None
+    assert not pages.isdisjoint(others)
+
+
+def test_a_page_with_few_ids_left_takes_little_memory():
+    """One straggler does not keep the room of the thousands that went, and the rest stay in order."""
+    pages = Pages()
+    pages.load(dict.fromkeys(range(PAGE)))
+    for doc_id in range(PAGE):
+        if doc_id % 3000:
+            del pages[doc_id]
+    assert list(pages) == list(range(0, PAGE, 3000))
+    assert sys.getsizeof(pages._pages[0]) < 2000
 
 
 def test_shards_are_a_dictionary_of_texts():

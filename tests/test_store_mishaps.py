@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from poller.errors import StoreError, StoreUnavailable
 from poller.order import Key, State
 from poller.store import Query
-from poller.stores import folding
+from poller.stores import folding, pages, shelf, tinydb
 from poller.stores.care.verify import verify
 from poller.stores.files import Files
 from poller.stores.journal import Create, encode
@@ -68,6 +68,74 @@ async def test_a_search_over_a_reopening_sees_all_orders(path):
     await asyncio.sleep(0)
     await store.reopen()
     assert [page.count for page in await asyncio.gather(*searches)] == [4000] * 4
+    await store.close()
+
+
+class Held:
+    """Searches that have come to the end of their n-th slice, until they are let go."""
+
+    def __init__(self, slices):
+        self.come, self.go = asyncio.Event(), asyncio.Event()
+        self._left = slices
+
+    async def over(self):
+        self._left -= 1
+        if not self._left:
+            self.come.set()
+            await self.go.wait()
+
+
+@pytest.fixture
+def hold(monkeypatch):
+    """Have a walk take several pages, of 16 ids each, in slices of 5, and stop where it is told to."""
+    monkeypatch.setattr(pages, "_SHIFT", 4)
+    monkeypatch.setattr(shelf, "_MANY", 10)
+    monkeypatch.setattr(tinydb, "_SLICE", 5)
+
+    def holding(slices):
+        held = Held(slices)
+        monkeypatch.setattr(tinydb._Turn, "over", held.over)
+        return held
+
+    return holding
+
+
+@pytest.mark.parametrize("slices", range(1, 21))
+async def test_a_search_that_a_reopening_ends_early_begins_anew(path, hold, slices):
+    """However far it had come when what it reads is taken apart."""
+    store, held = await opened(path), hold(slices)
+    await store.add([an_order(f"t{n}") for n in range(100)])
+    search = asyncio.create_task(store.search(Query(sort="task_id", limit=1)))
+    await held.come.wait()
+    await store.reopen()
+    held.go.set()
+    assert (await search).count == 100
+    await store.close()
+
+
+async def test_a_search_counts_what_was_there_when_it_began(path, hold):
+    """An order that was met, forgotten and added again is not met twice, nor is one that came meanwhile."""
+    store, held = await opened(path), hold(1)
+    await store.add([replace(an_order(f"t{n}"), state=State.CANCELED, due_at=None) for n in range(100)])
+    search = asyncio.create_task(store.search(Query(sort="task_id")))
+    await held.come.wait()
+    assert store._shelf.forget([1], before=1e12) == 1
+    await store.add([an_order("t0"), an_order("another")])
+    held.go.set()
+    assert (await search).count == 100
+    await store.close()
+
+
+async def test_orders_for_which_there_are_no_ids_are_refused(path):
+    """What was added under an id too high could not be read at the next start."""
+    line = msgspec.json.encode(an_order("t1")).decode()
+    path.write_text(f'{{"orders": {{"{2**40 - 1}": {line}}}}}')
+    store = await opened(path)
+    with pytest.raises(StoreError, match="after which none can come"):
+        await store.add([an_order("t2")])
+    await store.close()
+    store = await opened(path)
+    assert sum((await store.counts()).values()) == 1
     await store.close()
 
 

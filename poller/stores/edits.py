@@ -50,7 +50,11 @@ class Edits:
 
 
 class _TableEdits:
-    """What became of one table, in the order in which TinyDB would list it."""
+    """What became of one table, in the order in which TinyDB would list it.
+
+    An id that is both gone and among the lines came back: it is passed over in its old place, and
+    given at the end.
+    """
 
     def __init__(self, *, dropped: bool = False) -> None:
         self.exists = not dropped

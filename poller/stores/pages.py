@@ -3,6 +3,10 @@
 A dictionary that is full moves into one of twice the size, all at once and with the interpreter
 lock held: with a million entries for 30 to 200 ms, for which no other thread of the process runs.
 So what holds something of every document is many dictionaries, none of them large.
+
+``Paged`` is for ids, page by page; ``Pages`` for ids in the order in which they came; ``Shards``
+for texts. Ids are expected to lie close together, as those that are given out one after the other
+do: of ids that do not, each has a page of its own.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -15,6 +19,10 @@ from poller.stores.journal import DocId
 T = TypeVar("T")
 _SHIFT = 14
 """A page has the 16,384 ids that differ in their last bits alone: it moves within a millisecond or two."""
+_CLOSE = 2
+"""Pages on which ids that lie close together are."""
+_SHRINKS = frozenset({2048, 256, 16})
+"""Ids left at which a page moves into a smaller dictionary: none shrinks by itself, and some orders stay for long."""
 _SHARDS = 128
 """Of a million texts each shard has some eight thousand."""
 
@@ -54,6 +62,8 @@ class Paged(MutableMapping[DocId, T]):
         del page[doc_id]
         if not page:
             del self._pages[number]
+        elif len(page) in _SHRINKS:
+            self._pages[number] = dict(page)
 
     def pop(self, doc_id: DocId, default: Any = None) -> Any:
         """Take out what is under an id."""
@@ -70,13 +80,16 @@ class Paged(MutableMapping[DocId, T]):
         return chain.from_iterable(self._pages.values())
 
     def walk(self) -> Iterator[DocId]:
-        """Give the ids that are here now, a page at a time, whatever is done to them meanwhile."""
+        """Give the ids, a page at a time, whatever is done meanwhile; those that come late may be among them."""
         pages = (self._pages.get(number, _NOTHING) for number in list(self._pages))
         return chain.from_iterable(map(list, pages))
 
     def isdisjoint(self, others: Mapping[DocId, object]) -> bool:
-        """Tell whether none of some ids, which lie close together, is here."""
-        pages = [self._pages.get(number, _NOTHING) for number in {_number(doc_id) for doc_id in others}]
+        """Tell whether none of some ids is here: quickly if they lie close together, one by one if they do not."""
+        numbers = {_number(doc_id) for doc_id in others}
+        pages = [page for number in numbers if (page := self._pages.get(number))]
+        if len(pages) > _CLOSE:
+            return not any(doc_id in self for doc_id in others)
         return all(page.keys().isdisjoint(others) for page in pages)
 
     def dismantle(self) -> None:
@@ -181,17 +194,17 @@ class Shards(Generic[T]):
 
     def get(self, text: str) -> T | None:
         """Give what is under a text."""
-        return self._shards[hash(text) % _SHARDS].get(text)
+        return self._shards[_shard(text)].get(text)
 
     def setdefault(self, text: str, value: T) -> T:
         """Give what is under a text; if nothing is, put *value* there."""
-        return self._shards[hash(text) % _SHARDS].setdefault(text, value)
+        return self._shards[_shard(text)].setdefault(text, value)
 
     def __setitem__(self, text: str, value: T) -> None:
-        self._shards[hash(text) % _SHARDS][text] = value
+        self._shards[_shard(text)][text] = value
 
     def __delitem__(self, text: str) -> None:
-        del self._shards[hash(text) % _SHARDS][text]
+        del self._shards[_shard(text)][text]
 
     def dismantle(self) -> None:
         """Take everything out, a shard at a time."""
@@ -200,6 +213,12 @@ class Shards(Generic[T]):
 
 
 _NOTHING: dict[DocId, Any] = {}
+"""A page that is not there, and what nobody can have put anywhere."""
+
+
+def _shard(text: str) -> int:
+    """Tell in which shard a text is, by bits that the shard's dictionary does not look at first."""
+    return (hash(text) >> 48) % _SHARDS
 
 
 def _number(doc_id: object) -> int | None:

@@ -13,11 +13,12 @@ from typing import TypeAlias, cast
 import msgspec
 from msgspec.structs import replace
 
+from poller.errors import StoreError
 from poller.event import Event
 from poller.order import Key, Order, State
 from poller.store import History, Page, Query
 from poller.stores.claims import Claims
-from poller.stores.index import LATEST, EventHead, Events, Head
+from poller.stores.index import LATEST, MOST_IDS, EventHead, Events, Head
 from poller.stores.journal import Change, Put
 from poller.stores.listing import Listing, Value
 from poller.stores.live import LiveStorage, Sink
@@ -30,7 +31,8 @@ Found: TypeAlias = Order | bytes
 """A claimed order as this process knows it, or any other as its line."""
 
 _MANY = 50_000
-"""Orders whose ids are not copied all at once."""
+"""Orders in a table of which, if more than half are asked for, the ids are not copied all at once."""
+_NO_IDS = "`poller store export` the orders and `import` them into a new store: that gives them ids from 1"
 _encode = msgspec.json.Encoder().encode
 _order = msgspec.json.Decoder(Order).decode
 _head = msgspec.json.Decoder(Head).decode
@@ -93,10 +95,12 @@ class Shelf:
     def ids(self, query: Query) -> Iterator[int]:
         """Give the ids of all orders of a query's remote, states and batch, and maybe of others.
 
-        Whatever is changed meanwhile, each order that is here now is looked at once.
+        Whatever is changed meanwhile, each order that is here now is looked at once, and no other.
         """
-        many = 2 * self._index.count(query) > len(self._orders.lines) > _MANY
-        return self._orders.walk() if many else self._index.ids(query)
+        if not 2 * self._index.count(query) > len(self._orders.lines) > _MANY:
+            return self._index.ids(query)
+        last = self._storage.highest(ORDERS)  # whatever comes meanwhile has a higher id
+        return (doc_id for doc_id in self._orders.walk() if doc_id <= last)
 
     def find(
         self, wanted: Condition, likely: Callable[[bytes], bool], doc_ids: Iterable[int], sort: str
@@ -134,8 +138,15 @@ class Shelf:
     # --- Changing ---
 
     def insert(self, orders: Sequence[Order]) -> None:
-        """Keep new orders."""
-        numbered = list(zip(self._orders.next_ids(len(orders)), orders, strict=True))
+        """Keep new orders.
+
+        Raises:
+            StoreError: there are no ids for them that the index can hold.
+        """
+        ids = self._orders.next_ids(len(orders))
+        if ids.stop > MOST_IDS:
+            raise StoreError(f"an order has id {ids.start - 1}, after which none can come", hint=_NO_IDS)
+        numbered = list(zip(ids, orders, strict=True))
         self._storage.commit([self._put(doc_id, order) for doc_id, order in numbered])
         for doc_id, order in numbered:
             self._index.add(doc_id, order)

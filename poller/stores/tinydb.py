@@ -168,6 +168,8 @@ class TinyStore:
             for value, key, found in shelf.find(wanted, hopeful, some, query.sort):
                 listing.offer(value, key, found)
             await turn.over()
+        if shelf is not self._shelf:  # it was taken apart, and may have ended early
+            return await self.search(query)
         return listing.page(_order_of)
 
     async def history(self, key: Key) -> History:
