@@ -1,6 +1,7 @@
 """A process that adds, changes and forgets orders until it is killed, and tells what was acknowledged.
 
-Run as ``python -m tests.adder PATH FIRST``. A line ``add N``, ``done N`` or ``gone N`` on standard
+Run as ``python -m tests.adder PATH FIRST [ROUNDS]``: without ROUNDS it closes the store now and then
+and opens it again. A line ``add N``, ``done N`` or ``gone N`` on standard
 output says that it had happened to order N, durably, before the line was written; ``open N`` and
 ``closed N`` say that the store was opened by process N, and closed after so many orders.
 """
@@ -54,12 +55,12 @@ async def sit(path: Path, first: int, rounds: int) -> int:
     return first + 8 * rounds
 
 
-async def main(path: Path, first: int) -> None:
+async def main(path: Path, first: int, rounds: int | None = None) -> None:
     """Go on for ever."""
     chance = random.Random(first)
     while True:
-        first = await sit(path, first, chance.randrange(1, 12))
+        first = await sit(path, first, rounds or chance.randrange(1, 12))
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main(Path(sys.argv[1]), *map(int, sys.argv[2:])))

@@ -7,10 +7,14 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def start(path: Path, first: int = 0) -> subprocess.Popen[bytes]:
-    """Start a process that adds orders to a store, in a group of its own."""
+FOR_EVER = 10**9
+"""Rounds of which no test sees the end."""
+
+
+def start(path: Path, *numbers: int) -> subprocess.Popen[bytes]:
+    """Start a process that adds orders to a store, in a group of its own; ``adder`` has the numbers."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.adder", str(path), str(first)],
+        [sys.executable, "-m", "tests.adder", str(path), *map(str, numbers or (0,))],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,

@@ -21,7 +21,7 @@ from poller.stores.files import Files
 from poller.stores.journal import Header, Reader, seal
 from poller.stores.survey import Names
 from poller.stores.tinydb import TinyStore
-from tests.children import start, words
+from tests.children import FOR_EVER, start, words
 from tests.day import ONE, contents
 from tests.stores import an_order, die
 
@@ -29,7 +29,7 @@ from tests.stores import an_order, die
 @contextmanager
 def writing(path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Have another process write to a store for a while; it has begun."""
-    child = start(path)
+    child = start(path, 0, FOR_EVER)
     try:
         assert child.stdout.readline() == f"open {child.pid}\n".encode()
         yield child
@@ -112,10 +112,10 @@ async def test_a_lock_file_that_is_taken_away_lets_nobody_in(tmp_path, replaced)
 async def test_two_who_open_at_once_are_one_who_does(tmp_path):
     """Of several processes that start together, one gets the store, and the others are told who."""
     path = tmp_path / "orders.json"
-    children = [start(path) for _ in range(4)]
+    children = [start(path, 0, FOR_EVER) for _ in range(4)]  # one that closes the store would let the next one in
     try:
         first = [child.stdout.readline() for child in children]
-        assert sum(line.startswith(b"open") for line in first) == 1
+        assert sum(line.startswith(b"open") for line in first) == 1, first
         losers = [child for child, line in zip(children, first, strict=True) if not line]
         errors = [child.communicate()[1].splitlines()[-1] for child in losers]
         assert all(b"StoreLocked" in error and b"is held by" in error for error in errors)
