@@ -5,13 +5,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
+
 from poller import content, decoding
 from poller.address import bare
 from poller.decoding import Garbled
 from poller.digest import Tally
 from poller.order import Order
 from poller.outcome import Cause, File, LinkExpired, Outcome, Published, Stuck, TooLarge, Trouble, Unsafe
-from poller.partials import Slot
+from poller.partials import LEAST, Slot
 from poller.promise import Promise
 from poller.remote import Aborted, Delivery, Link, Ready, retry_after
 from poller.shield import complete, finish
@@ -50,6 +52,11 @@ class Partial(Protocol):
     @property
     def published(self) -> bool:
         """Whether it is whole, and has its final name already."""
+        ...
+
+    @property
+    def noted(self) -> bool:
+        """Whether another transfer can go on with it."""
         ...
 
     @property
@@ -170,12 +177,13 @@ class Downloader(Generic[P]):
     async def _received(self, link: Link, partial: Partial) -> Promise:
         if partial.published and partial.promise is not None:
             return partial.promise  # by a process that died before it could say so
+        before = partial.size
         try:
             return await self._receive(link, partial)
         except Aborted as aborted:
             if _is_wrong(aborted.outcome):
                 partial.spoil()
-            raise
+            raise Aborted(_furthered(aborted.outcome, partial, before)) from None
 
     async def _receive(self, link: Link, partial: Partial) -> Promise:
         """Receive a file, or what an interrupted transfer has left to receive."""
@@ -303,6 +311,12 @@ def _is_plain(body: Body) -> bool:
 def _is_wrong(outcome: Outcome) -> bool:
     """Tell whether what came was wrong, rather than cut."""
     return isinstance(outcome, TooLarge) or (isinstance(outcome, Trouble) and outcome.cause is Cause.WRONG_CONTENT)
+
+
+def _furthered(outcome: Outcome, partial: Partial, before: int) -> Outcome:
+    """Say of a transfer that was cut whether the next one has less to do."""
+    further = partial.noted and partial.size - before >= LEAST
+    return msgspec.structs.replace(outcome, advanced=True) if isinstance(outcome, Trouble) and further else outcome
 
 
 def _wrong(body: Body, reason: str) -> Trouble:

@@ -20,7 +20,8 @@ sets it, and nothing else schedules anything.
 
 Waiting is not failing: *not ready*, a fault of our own disk, a remote that is paused
 and being stopped spend no attempt. Trouble does, and ``attempts`` counts troubles **in
-a row**: an answer that makes sense starts it afresh. States at rest have no ``due_at``;
+a row**: an answer that makes sense starts it afresh, and so does a download that was cut
+after it had got further. States at rest have no ``due_at``;
 they change only by an explicit retry, which opens a new **generation**.
 
 Asking, downloading and waiting are facts about a process, not about an order, and are
@@ -229,7 +230,7 @@ def _wait(order: Order, answer: NotReady, now: float, policy: Policy) -> Order:
 
 
 def _suffer(order: Order, trouble: Trouble, now: float, policy: Policy) -> Order:
-    hurt = replace(_asked(order), attempts=order.attempts + 1)
+    hurt = replace(_asked(order), attempts=1 if trouble.advanced else order.attempts + 1)
     if hurt.attempts >= policy.attempts and now < order.deadline:
         return _fail(hurt, trouble.cause, trouble.reason)
     due_at = policy.next_try(hurt, now, trouble.retry_after)

@@ -116,10 +116,12 @@ class Trouble(Setback, frozen=True, kw_only=True):
     Attributes:
         retry_after: the remote's wish, in seconds.
         cause: what the order fails of once its attempts are spent.
+        advanced: whether more of the file is here than before, for the next try to go on with.
     """
 
     retry_after: float | None = None
     cause: Cause = Cause.ATTEMPTS
+    advanced: bool = False
 
 
 class Unsafe(Setback, frozen=True, kw_only=True):

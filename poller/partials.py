@@ -206,6 +206,11 @@ class Partial:
         """The headers that ask for what is missing; none if everything is."""
         return self.promise.rest(self.size) if self.promise is not None else {}
 
+    @property
+    def noted(self) -> bool:
+        """Whether another transfer can go on with it."""
+        return self._home.knows(self.slot)
+
     async def expect(self, promise: Promise) -> None:
         """Get ready for what is *promise*d, or for the rest of it: its digests, its room, its sidecar.
 
@@ -295,6 +300,10 @@ class Partials:
         """Let nobody carry this one on; it goes when its owner leaves it."""
         self._noted.get(slot.family, set()).discard(slot.name)
 
+    def knows(self, slot: Slot) -> bool:
+        """Tell whether a file has a sidecar, and may be carried on."""
+        return slot.name in self._noted.get(slot.family, ())
+
     def told(self, order: Order, _event: "Event") -> None:
         """Remove the partials of an order that has come to rest."""
         if order.state is State.PENDING or not self._noted:
@@ -326,7 +335,7 @@ class Partials:
 
     def leave_now(self, slot: Slot) -> None:
         """Close a file, and remove it unless it is noted; if that fails, the next start will."""
-        if self._closed(slot) and slot.name not in self._noted.get(slot.family, ()):
+        if self._closed(slot) and not self.knows(slot):
             self._unlink(slot.name, noted=slot.family in self._noted)
         del self._begun[slot.name]
 

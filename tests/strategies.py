@@ -81,7 +81,7 @@ _outcomes: dict[type, st.SearchStrategy[Outcome]] = {
     Gone: st.builds(Gone, **_setback),
     Absent: st.builds(Absent, **_setback),
     LinkExpired: st.builds(LinkExpired, **_setback | {"status": st.sampled_from([401, 403, 404, 410])}),
-    Trouble: st.builds(Trouble, **_setback, retry_after=wishes, cause=st.sampled_from(Cause)),
+    Trouble: st.builds(Trouble, **_setback, retry_after=wishes, cause=st.sampled_from(Cause), advanced=st.booleans()),
     Unsafe: st.builds(Unsafe, **_setback),
     TooLarge: st.builds(TooLarge, **_setback),
     Locked: st.builds(Locked, **_setback),

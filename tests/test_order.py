@@ -79,6 +79,7 @@ SAMPLES: dict[str, Outcome] = {
     "link-410": LinkExpired(reason="dead", status=410),
     "trouble": Trouble(reason="reset"),
     "page": Trouble(reason="a page", cause=Cause.WRONG_CONTENT),
+    "cut": Trouble(reason="the body stopped before its end", advanced=True),
     "unsafe": Unsafe(reason="inner"),
     "too-large": TooLarge(reason="large"),
     "locked": Locked(reason="401", status=401),
@@ -99,6 +100,7 @@ link-403    pending    pending        pending    pending    gone           gone 
 link-410    pending    pending        pending    gone       gone           gone       deadline   deadline
 trouble     pending    attempts       pending    pending    attempts       pending    deadline   deadline
 page        pending    wrong_content  pending    pending    wrong_content  pending    deadline   deadline
+cut         pending    pending        pending    pending    pending        pending    deadline   deadline
 unsafe      unsafe     unsafe         unsafe     unsafe     unsafe         unsafe     unsafe     unsafe
 too-large   too_large  too_large      too_large  too_large  too_large      too_large  too_large  too_large
 locked      pending    pending        pending    pending    pending        pending    deadline   deadline
@@ -194,10 +196,11 @@ def test_waiting_and_being_stopped_spend_no_attempt(outcome: str) -> None:
 
 @given(order=pending, outcome=outcomes, now=moments, pace=paces)
 def test_only_trouble_and_dead_links_spend_attempts(order: Order, outcome: Outcome, now: float, pace: Pace) -> None:
-    """No outcome but trouble, or a second dead link, ever raises the count, and it rises by one."""
-    raised = decide(order, outcome, now, pace).attempts - order.attempts
+    """No outcome but trouble, or a second dead link, raises the count, and by one; a cut that got further begins it."""
+    attempts = decide(order, outcome, now, pace).attempts
+    raised = attempts - order.attempts
     if isinstance(outcome, Trouble):
-        assert raised == 1
+        assert attempts == 1 if outcome.advanced else raised == 1
     else:
         assert raised <= (1 if isinstance(outcome, LinkExpired) and order.expiries else 0)
 
@@ -211,6 +214,7 @@ COUNTS = {
     "crowded": (8, 3, 0),
     "trouble": (8, 4, 0),
     "page": (8, 4, 0),
+    "cut": (8, 1, 0),
     "link-403": (8, 3, 1),
     "link-410": (8, 3, 1),
     "refused": (8, 3, 0),
@@ -230,7 +234,7 @@ def test_every_outcome_counts_as_it_should(outcome: str) -> None:
     assert (after.checks, after.attempts, after.expiries) == COUNTS[outcome]
 
 
-@given(st.lists(st.sampled_from(["trouble", "not-ready", "stopped", "stuck", "crowded", "locked"]), max_size=60))
+@given(st.lists(st.sampled_from(["trouble", "cut", "not-ready", "stopped", "stuck", "crowded", "locked"]), max_size=60))
 def test_attempts_count_troubles_in_a_row(script: list[str]) -> None:
     """An answer that makes sense starts the count afresh; what is nobody's failure leaves it alone."""
     order, row = FRESH, 0
@@ -238,7 +242,7 @@ def test_attempts_count_troubles_in_a_row(script: list[str]) -> None:
         if order.state is not State.PENDING:
             break
         order = decide(order, SAMPLES[outcome], NOW, PACE)
-        row = {"trouble": row + 1, "not-ready": 0}.get(outcome, row)
+        row = {"trouble": row + 1, "cut": 1, "not-ready": 0}.get(outcome, row)
         assert order.attempts == row
         assert (order.state is State.FAILED) == (row == PACE.attempts)
 
@@ -613,6 +617,7 @@ WORDS = {
     "link-410": "link_expired",
     "trouble": "trouble",
     "page": "trouble",
+    "cut": "trouble",
     "locked": "remote_paused",
     "stuck": "local_fault",
     "crowded": "crowded",

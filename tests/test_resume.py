@@ -1,9 +1,12 @@
 """An interrupted transfer goes on where it stopped, over real sockets; and what must not be carried on begins anew."""
 
 import asyncio
+import gzip
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +20,8 @@ from msgspec.structs import replace
 from poller.order import Key, Order, State
 from poller.outcome import Cause, File, LinkExpired, Outcome, Published, Stuck, TooLarge, Trouble
 from poller.partials import Partial, Slot
+from poller.promise import Promise
+from poller.publisher import Publisher
 from tests.grafx import order
 from tests.hostile import Play, Seen, answer, reply, say
 from tests.test_downloader import MIB, PNG, Yard, yard
@@ -90,6 +95,7 @@ async def test_a_transfer_that_is_cut_again_and_again_arrives(tmp_path: Path) ->
         there.server.on("/file", ranged(most=MIB + 100))
         seen = [await there.fetch() for _ in range(3)]
         assert [type(outcome) for outcome in seen] == [Trouble, Trouble, Published]
+        assert all(outcome.advanced for outcome in seen[:2])  # type: ignore[union-attr]
         assert (there.folder / "T1.png").read_bytes() == DATA
 
 
@@ -256,7 +262,9 @@ async def test_a_refusal_loses_nothing(tmp_path: Path, status: int, kind: type) 
         there.server.on("/file", cut(2 * MIB + 5000), answer(status), ranged())
         await there.fetch()
         here = partials(there)[".part"] - 1
-        assert isinstance(await there.fetch(), kind)
+        refused = await there.fetch()
+        assert isinstance(refused, kind)
+        assert not getattr(refused, "advanced", False)
         file_of(await there.fetch())
         assert ranges(there)[1:] == [f"bytes={here}-"] * 2
         assert (there.folder / "T1.png").read_bytes() == DATA
@@ -312,10 +320,13 @@ async def test_small_encoded_and_unframed_files_are_not_kept(tmp_path: Path) -> 
     """The first are quicker fetched anew; of the others nobody knows where the rest begins, or whether there is one."""
     async with yard(tmp_path, unframed="refuse") as there:
         there.server.on("/small", cut(MIB // 2, DATA[: MIB - 1]))
-        there.server.on("/encoded", cut(2 * MIB, headers={**NAMED, "Content-Encoding": "gzip"}))
+        packed = gzip.compress(DATA)
+        there.server.on("/encoded", cut(2 * MIB, packed, {**NAMED, "Content-Encoding": "gzip"}))
         there.server.on("/unframed", cut(2 * MIB, framing="close"))
         for path in ("/small", "/encoded", "/unframed"):
-            assert isinstance(await there.fetch(path), Trouble)
+            outcome = await there.fetch(path)
+            assert isinstance(outcome, Trouble)
+            assert not outcome.advanced
             assert partials(there) == {}
 
 
@@ -413,6 +424,24 @@ async def test_a_partial_goes_when_its_order_comes_to_rest(tmp_path: Path) -> No
         assert partials(there)
         there.publisher.partials.told(order(state=State.CANCELED), None)  # type: ignore[arg-type]
     assert partials(there) == {}
+
+
+async def test_what_is_being_removed_is_removed_before_the_folder_is_let_go(tmp_path: Path) -> None:
+    """Its handle may be somebody else's afterwards."""
+    gate = threading.Event()
+    with ThreadPoolExecutor(1) as executor:
+        publisher = Publisher(folder=tmp_path / "orders", pattern="{task_id}", executor=executor, now=float)
+        async with publisher.partial(Slot.of(order())) as partial:
+            await partial.expect(Promise(total=None, validator=ETAG))
+            await partial.write(b"half")
+        assert len(list((tmp_path / "orders" / ".partial").iterdir())) == 2
+        executor.submit(gate.wait)
+        publisher.partials.told(order(state=State.CANCELED), None)  # type: ignore[arg-type]
+        closing = threading.Thread(target=publisher.close)
+        closing.start()
+        gate.set()
+        closing.join()
+        assert list((tmp_path / "orders" / ".partial").iterdir()) == []
 
 
 async def test_a_disk_that_fails_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller import space
-from poller.outcome import Published, Stuck
+from poller.outcome import Published, Stuck, Trouble
 from poller.space import Space
 from tests.grafx import order
 from tests.hostile import answer, say
@@ -103,5 +103,9 @@ async def test_a_file_that_does_not_fit_is_not_begun(tmp_path: Path, disk: Disk)
         there.server.on("/file", say(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n", then="hold"))
         assert isinstance(await there.fetch(), Stuck)
         disk.free = 5 * MIB
+        cut = say(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n1234", then="close")
+        there.server.on("/file", cut)
+        for _ in range(2):  # what was held for the first one is free again
+            assert isinstance(await there.fetch(), Trouble)
         there.server.on("/file", answer(200, FILE, PNG))
         assert isinstance(await there.fetch(task=order("T2")), Published)
