@@ -160,7 +160,7 @@ def _read_with_stock_tinydb(path: Path, states: dict[str, str]) -> None:
 
 
 async def test_a_second_signal_does_not_wait(tmp_path) -> None:
-    """A download that would take hours is interrupted, has spent nothing, and leaves no partial."""
+    """A download that would take hours is interrupted and has spent nothing; the next start goes on with it."""
     sandbox = _sandbox()
     sandbox.start(Render(size=500_000_000, rate=5_000_000), "slow")
     async with (
@@ -177,7 +177,9 @@ async def test_a_second_signal_does_not_wait(tmp_path) -> None:
         poller.signal(signal.SIGTERM)
         assert await poller.end() == 128 + signal.SIGTERM
         assert (await poller.logged("interrupted", task_id="slow"))["checks"] == 0
-        assert list((tmp_path / "orders" / ".partial").iterdir()) == []
+        left = [name for name in _names(tmp_path / "orders") if name != ".partial"]
+        assert {Path(name).parent.name for name in left} == {".partial"}
+        assert {Path(name).suffix for name in left} == {".json", ".part"}
 
 
 async def _receiving(partials: Path) -> None:
@@ -187,7 +189,7 @@ async def _receiving(partials: Path) -> None:
 
 
 async def test_a_kill_in_mid_download_shows_no_partial_file(tmp_path) -> None:
-    """SIGKILL while a body comes in: the name stays absent, and the next start fetches the file whole."""
+    """SIGKILL while a body comes in: the name stays absent, and the next start fetches what is missing."""
     sandbox = _sandbox()
     sandbox.start(Render(size=8_000_000, rate=4_000_000), "large")
     folder = tmp_path / "orders"
@@ -204,7 +206,10 @@ async def test_a_kill_in_mid_download_shows_no_partial_file(tmp_path) -> None:
             assert order["state"] == "done"
             assert order["attempts"] == 0
             assert Path(order["files"][0]["path"]).read_bytes() == b"".join(sandbox.content("large").blocks())
-            assert _names(folder) == {"large.pdf"}
+            assert sandbox.sent("large") < 8_000_000
+            poller.signal(signal.SIGTERM)
+            assert await poller.end() == 0
+        assert _names(folder) == {"large.pdf"}
 
 
 @pytest.mark.parametrize("rounds", [6, pytest.param(100, marks=pytest.mark.heavy)])

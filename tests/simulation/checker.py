@@ -1,5 +1,6 @@
 """Holds what everybody saw against what was promised."""
 
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -137,8 +138,10 @@ class Checker:
 
     def _check_attempts(self, order: Order) -> None:
         """Waiting is not failing: only trouble that was dealt is counted."""
-        troubles, attempts = 0, 0
-        for _, after, event in self._told(order):
+        troubles, attempts, life = 0, 0, 0
+        for at, after, event in self._told(order):
+            if life != (life := bisect(self._history.begun, at)):
+                attempts = after.attempts  # what the one before had not made durable may be forgotten
             troubles += event.event == "trouble" and event.at < after.deadline
             if event.event in SPENDS_NOTHING and after.attempts > attempts:
                 self._breach(f"{order.task_id} spent an attempt on {event.event}: {event.reason}")

@@ -15,12 +15,14 @@ class History:
     Attributes:
         breaches: broken promises, in words.
         told: of each order, what listeners were told, with the order as it then was.
+        begun: when each process began, in virtual seconds.
         closed: whether nothing is remembered any more.
     """
 
     def __init__(self) -> None:
         self.breaches: list[str] = []
         self.told: dict[str, list[tuple[float, Order, Event]]] = {}
+        self.begun: list[float] = []
         self.closed = False
         self.count = 0
         self._digest = sha256()

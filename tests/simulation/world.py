@@ -227,6 +227,7 @@ class Life:
         """Begin, work, end."""
         world = self.world
         world.history.note(world.time(), "begins")
+        world.history.begun.append(world.time())
         try:
             await self._begin()
         except PollerError as error:
