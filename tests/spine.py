@@ -20,6 +20,7 @@ import structlog
 from poller import app, log, settings
 from poller import wire as wires
 from poller.client import Client
+from poller.order import Key, Order
 from poller.pace import Pace
 from poller.redact import Redactor
 from poller.wire import Wire
@@ -31,7 +32,9 @@ SECRET = "canary-client-secret"
 SIGNED = "?X-Signature=canary-signature&Expires=1"
 TOKEN = "canary-token"
 PNG = {"Content-Type": "image/png"}
-ATTEMPTS = 3
+ATTEMPTS = 2
+_LOOK = 0.002
+"""Seconds between two looks at what is in memory: asking the hook would be most of a test's work."""
 
 PAGE = """
 name = "hell"
@@ -142,15 +145,25 @@ class Spine:
         async with self.shop.session.get(f"{self.shop.url}/orders/hell/{task_id}/events") as reply:
             return (await reply.json())["events"]
 
-    async def until(self, true: Callable[[dict[str, Any]], object], task_id: str) -> dict[str, Any]:
-        """Wait until something is true of an order."""
-        while not true(order := (await self.shop.orders())[task_id]):
-            await asyncio.sleep(0)
-        return order
+    async def until(self, true: Callable[[Order], object], *task_ids: str) -> dict[str, dict[str, Any]]:
+        """Wait until something is true of orders; give them as the hook shows them."""
+        for task_id in task_ids:
+            while not true(await self._order(task_id)):
+                await asyncio.sleep(_LOOK)
+        return await self.shop.orders()
+
+    async def rest(self, *task_ids: str) -> dict[str, dict[str, Any]]:
+        """Wait until orders have come to rest; give them as the hook shows them."""
+        return await self.until(lambda order: order.due_at is None, *task_ids)
+
+    async def _order(self, task_id: str) -> Order:
+        found = await self.service.store.get(Key("hell", task_id))
+        assert found is not None
+        return found
 
 
 @asynccontextmanager
-async def spine(  # noqa: PLR0913 - each is a time or a limit of the poller
+async def spine(
     tmp_path: Path,
     watch: Watch,
     *,

@@ -1,17 +1,24 @@
-"""Whatever a remote does to one order, through the whole poller: what becomes of it, and that nobody else is touched."""
+"""Whatever a remote does to one order, through the whole poller: what becomes of it, and of nobody else."""
 
 import asyncio
 import gzip
 import random
+import shutil
+import ssl
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
-from tests.hostile import Play, answer, reply
-from tests.remote_from_hell import close, drip, endless, half_close, rst, script, stall
-from tests.spine import ATTEMPTS, PNG, SIGNED, Spine, Watch, spine
+from poller import wire as wires
+from poller.redact import Redactor
+from tests.hostile import Play, Seen, answer, hostile, reply
+from tests.remote_from_hell import close, drip, echo, endless, half_close, hang_up, rst, script, stall
+from tests.spine import ATTEMPTS, PNG, SECRET, SIGNED, TOKEN, Spine, Watch, spine
 
 FILE = b"\x89PNG\r\n\x1a\n" + random.Random(4).randbytes(1_400_000)
 """More than a block, so that some of it is on disk when the rest does not come."""
@@ -43,7 +50,7 @@ class Row(NamedTuple):
     asks: int = ATTEMPTS
     fetches: int = ATTEMPTS
     said: str = ""
-    knobs: dict[str, Any] = {}
+    knobs: Mapping[str, Any] = MappingProxyType({})
 
 
 def file(*acts: Any, **more: Any) -> Row:
@@ -105,10 +112,10 @@ CHUNKED = head("Transfer-Encoding: chunked") + b"%x\r\n%s\r\n0\r\n\r\n" % (len(F
 CHUNKS = head("Transfer-Encoding: chunked") + b"10\r\n" + b"\x89PNG" * 4 + b"\r\n"
 CLOSE = head("Connection: close")
 GZIP = gzip.compress(FILE)
+BOMB = gzip.compress(bytes(2**22))
 RUNNING = spelled(200, b'{"state":"running"}')
 LINE = b"HTTP/1.1 200 OK\r\n"
-IMPATIENT = {"idle_timeout": 0.3, "patience": 0.6}
-RANGE = {"Content_Type": "image/png"}
+IMPATIENT = {"idle_timeout": 0.2, "patience": 0.4}
 
 
 def hurried() -> float:
@@ -116,6 +123,23 @@ def hurried() -> float:
     return time.monotonic() * 100
 
 
+def ready(seen: Seen) -> bytes:
+    """Spell the good answer to a question."""
+    link = f"http://{seen.header('host')}/files/{seen.path.rpartition('/')[2]}{SIGNED}"
+    return spelled(200, msgspec.json.encode({"state": "finished", "link": link}))
+
+
+def telltale(seen: Seen) -> bytes:
+    """Spell a failure that repeats every secret that there is."""
+    told = f"{seen.header('authorization')} {SECRET} https://files.example/x{SIGNED} {TOKEN}\n"
+    return spelled(200, msgspec.json.encode({"state": "failed", "detail": told}), Server=told.strip())
+
+
+GOOD = script(echo(ready))
+FAULTS = {"remote_paused", "local_fault", "step_failed", "not_saved", "store_unavailable"}
+"""What would concern everybody."""
+TWICE = 2 * ATTEMPTS
+"""Where a connection ends before its reply's head does, aiohttp sends a GET a second time, and says nothing of it."""
 HTML = b"<!DOCTYPE html><html><body>Service unavailable</body></html>"
 XML = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
 JSON = b'{"error":"no such key"}'
@@ -144,39 +168,39 @@ CUT = {
     "close-delimited, cut once": Row(
         fetched=(script(CLOSE + FILE[:FAR], close), script(CLOSE + FILE, close)), cause=None, spent=0, asks=2, fetches=4
     ),
-    "HTTP/1.0, cut": wrong(
-        (CLOSE + FILE[:FAR]).replace(b"HTTP/1.1", b"HTTP/1.0"), close, knobs={"unframed": "refuse"}
-    ),
+    "HTTP/1.0, cut": wrong((CLOSE + FILE[:FAR]).replace(b"HTTP/1.1", b"HTTP/1.0"), close, knobs={"unframed": "refuse"}),
     "gzip, cut with the right length": wrong(
         head("Content-Encoding: gzip", f"Content-Length: {len(GZIP) - 9}") + GZIP[:-9], said="gzip stream stopped"
     ),
     "gzip, cut in its checksum": wrong(
         head("Content-Encoding: gzip", f"Content-Length: {len(GZIP) - 4}") + GZIP[:-4], said="gzip stream stopped"
     ),
-    "gzip, the length of what it decodes to": file(head("Content-Encoding: gzip", SIZE) + GZIP[:-9], close),
+    "gzip, more length than it has": file(
+        head("Content-Encoding: gzip", f"Content-Length: {len(GZIP) + 5000}") + GZIP, close
+    ),
     "gzip, whole": fine(head("Content-Encoding: gzip", f"Content-Length: {len(GZIP)}") + GZIP),
 }
 
 RESETS = {
-    "reset before the status line": file(rst),
-    "reset in the status line": file(WHOLE[:7], rst),
-    "reset after the status line": file(LINE, rst),
-    "reset in the headers": file(WHOLE[:30], rst),
+    "reset before the status line": file(rst, fetches=TWICE),
+    "reset in the status line": file(WHOLE[:7], rst, fetches=TWICE),
+    "reset after the status line": file(LINE, rst, fetches=TWICE),
+    "reset in the headers": file(WHOLE[:30], rst, fetches=TWICE),
     "reset before the body": file(WHOLE[:BODY], rst),
     "reset in the body": file(WHOLE[:FAR], rst),
     "reset in a chunk's size": file(CHUNKS + b"1", rst),
     "reset in a chunk": file(CHUNKED[:FAR], rst),
     "reset after the body": fine(WHOLE, rst),
     "reset after the last chunk": fine(CHUNKED, rst),
-    "reset where the end is the close": file(CLOSE + FILE, rst),
-    "question reset before the status line": check(rst),
-    "question reset in the status line": check(RUNNING[:7], rst),
-    "question reset in the headers": check(RUNNING[:30], rst),
+    "reset where the end is the close": file(CLOSE + FILE, rst, said="cut"),
+    "question reset before the status line": check(rst, asks=3 * TWICE),
+    "question reset in the status line": check(RUNNING[:7], rst, asks=3 * TWICE),
+    "question reset in the headers": check(RUNNING[:30], rst, asks=3 * TWICE),
     "question reset before the body": check(RUNNING[:-19], rst),
     "question reset in the body": check(RUNNING[:-1], rst),
-    "question closed in the headers": check(RUNNING[:30], close),
+    "question closed in the headers": check(RUNNING[:30], close, asks=3 * TWICE),
     "question closed in the body": check(RUNNING[:-1], close),
-    "question closed before anything": check(close),
+    "question closed before anything": check(close, asks=3 * TWICE),
 }
 
 SLOW = {
@@ -189,14 +213,16 @@ SLOW = {
     "silence before the body": file(head(SIZE), stall, said="silent", knobs=IMPATIENT),
     "silence in the body": file(WHOLE[:FAR], stall, said="silent", knobs=IMPATIENT),
     "silence instead of the close": file(CLOSE + FILE, stall, said="silent", knobs=IMPATIENT),
-    "silence after the body": fine(WHOLE, stall, knobs=IMPATIENT),
+    "silence instead of the close it spoke of": fine(head(SIZE, "Connection: close") + FILE, stall, knobs=IMPATIENT),
     "silence to a question": check(stall, said="silent", knobs=IMPATIENT),
-    "drip of an answer": check(drip(RUNNING[:-1] + b" " * 5000), said="silent", knobs=IMPATIENT),
+    "drip of an answer": check(drip(LINE + b"X: " + b"x" * 5000), said="silent", knobs=IMPATIENT),
 }
 
 ENDLESS = {
     "body without a length": fatal("too_large", CLOSE, endless(FILE), knobs={"max_file_bytes": 2**21}),
-    "body with a length": fatal("too_large", head("Content-Length: 9999999999"), stall, knobs={"max_file_bytes": 2**21}),
+    "body with a length": fatal(
+        "too_large", head("Content-Length: 9999999999"), stall, knobs={"max_file_bytes": 2**21}
+    ),
     "body in chunks": fatal(
         "too_large",
         head("Transfer-Encoding: chunked"),
@@ -204,8 +230,7 @@ ENDLESS = {
         knobs={"max_file_bytes": 2**21},
     ),
     "bomb": wrong(
-        head("Content-Encoding: gzip", "Connection: close"),
-        endless(gzip.compress(bytes(2**24))),
+        head("Content-Encoding: gzip", f"Content-Length: {len(BOMB)}") + BOMB,
         said="100 times",
     ),
     "headers": file(LINE, endless(b"X: y\r\n" * 100), knobs=IMPATIENT),
@@ -233,11 +258,11 @@ FRAMING = {
     "an encoding nobody asked for": wrong(spelled(200, FILE, Content_Encoding="br"), said="encoded as br"),
     "HTTP/0.9": file(FILE, close),
     "garbage": file(b"SSH-2.0-OpenSSH_9.6\r\n", close),
-    "another version": file(b"HTTP/2.0 200 OK\r\n\r\n" + FILE, close),
-    "nothing but blank lines": file(b"\r\n" * 10, close),
+    "another version": file(b"HTTP/9.9 200 OK\r\n\r\n" + FILE, close),
+    "nothing but blank lines": file(b"\r\n" * 10, close, fetches=TWICE),
     "a header of 8 kB": fine(head(SIZE, "X: " + "x" * 8000) + FILE),
     "a header of 9 kB": file(head(SIZE, "X: " + "x" * 9000) + FILE, close),
-    "fifty headers of 8 kB": file(head(SIZE, *(f"X-{n}: " + "x" * 8000 for n in range(50))) + FILE, close),
+    "two hundred headers": file(head(SIZE, *(f"X-{n}: x" for n in range(200))) + FILE, close),
     "a question's garbage": check(b"SSH-2.0-OpenSSH_9.6\r\n", close),
 }
 
@@ -248,7 +273,7 @@ INTERIM = {
     "204 with a body": file(spelled(204, FILE)),
     "304": file(spelled(304)),
     "a question's 103": Row(
-        asked=(script(b"HTTP/1.1 103 Early Hints\r\n\r\n" + RUNNING), script(close)), asks=1 + 9, fetches=0
+        asked=(script(b"HTTP/1.1 103 Early Hints\r\n\r\n" + RUNNING), script(close)), asks=1 + 3 * TWICE, fetches=0
     ),
 }
 
@@ -295,7 +320,7 @@ LEADING = {
     "redirect to plain http": fatal("unsafe", spelled(301, Location="http://example.com/x")),
     "redirect to a file": fatal("unsafe", spelled(302, Location="file:///etc/passwd")),
     "redirect of 9 kB": file(spelled(302, Location="/" + "x" * 9000)),
-    "redirect elsewhere": fine(spelled(302, Location="{other}/files/bad")),
+    "redirect elsewhere": led("{server}/away", None),
     "link to loopback": led("https://127.0.0.1/x"),
     "link to a private name": led("https://localhost/x"),
     "link in plain http": led("http://example.com/x"),
@@ -303,38 +328,49 @@ LEADING = {
     "link with a user": led("https://someone:canary-word@example.com/"),
     "link with a line in it": led("{server}/files/bad\r\nX-Evil: 1"),
     "link elsewhere": led("{other}/files/bad", None),
-    "redirected question": final("unsafe", spelled(302, Location="{other}/api/tasks/bad")),
+    "redirected question": final("unsafe", spelled(302, Location="https://example.com/x"), said="leads from"),
     "question redirected in a loop": final("unsafe", spelled(302, Location="/api/tasks/bad"), asks=6),
 }
 
-ANSWERS = {
-    f"answer {status}": said(spelled(status, HTML), said=f"answered {status}")
-    for status in (200, 203, 206, 299, 300, 304, 500, 501, 505, 599, 600, 999)
-} | {
-    f"answer {status}": check(spelled(status, HTML), said=f"answered {status}")
-    for status in (408, 425, 429, 502, 503, 504)
-} | {
-    f"answer {status}": final("refused", spelled(status, HTML)) for status in (400, 405, 422)
-} | {
-    "answer 404": final("gone", spelled(404), asks=2),
-    "answer 404, then good": Row(asked=(answer(404), answer(200, b"{ready}")), cause=None, spent=0, asks=2, fetches=1),
-    "answer 410": final("gone", spelled(410)),
-    "answer failed": final("refused", spelled(200, b'{"state":"failed","detail":"no such font"}'), said="no such font"),
-    "answer with a word nobody knows": said(spelled(200, b'{"state":"transmogrifying"}')),
-    "answer without a link": said(spelled(200, b'{"state":"finished"}'), said="no link"),
-    "answer with a number for a link": said(spelled(200, b'{"state":"finished","link":7}'), said="no link"),
-    "answer that is no JSON": said(spelled(200, b"finished")),
-    "answer that is nothing": said(spelled(200, b"")),
-    "answer that is deep": said(spelled(200, b"[" * 500_000)),
-    "answer that is huge": said(spelled(200, b'{"state":"' + b"x" * 2**20 + b'"}'), said="longer than"),
-    "answer in UTF-16": said(spelled(200, '{"state":"running"}'.encode("utf-16"))),
-    "answer 204 with a body": Row(
-        asked=(script(spelled(204, RUNNING)), answer(410)), cause="gone", spent=0, asks=2, fetches=0
-    ),
-    "answer, and another one that nobody asked for": Row(
-        asked=(script(RUNNING + spelled(200, b'{"state":"failed"}')), answer(410)), cause="gone", spent=0, asks=2, fetches=0
-    ),
-}
+ANSWERS = (
+    {
+        f"answer {status}": said(spelled(status, HTML), said=f"answered {status}")
+        for status in (200, 203, 206, 299, 300, 500, 501, 505, 599, 600, 999)
+    }
+    | {
+        f"answer {status}": check(spelled(status, HTML), said=f"answered {status}")
+        for status in (408, 425, 429, 502, 503, 504)
+    }
+    | {f"answer {status}": final("refused", spelled(status, HTML)) for status in (400, 405, 422)}
+    | {
+        "answer 304": said(spelled(304)),
+        "answer 404": final("gone", spelled(404), asks=3),
+        "answer 404, then good": Row(asked=(answer(404), GOOD), cause=None, spent=0, asks=2, fetches=1),
+        "answer 410": final("gone", spelled(410)),
+        "answer that repeats what it was sent": final("refused", echo(telltale), said="***"),
+        "answer failed": final(
+            "refused", spelled(200, b'{"state":"failed","detail":"no such font"}'), said="no such font"
+        ),
+        "answer with a word nobody knows": said(spelled(200, b'{"state":"transmogrifying"}')),
+        "answer without a link": said(spelled(200, b'{"state":"finished"}'), said="no link"),
+        "answer with a number for a link": said(spelled(200, b'{"state":"finished","link":7}'), said="no link"),
+        "answer that is no JSON": said(spelled(200, b"finished")),
+        "answer that is nothing": said(spelled(200, b"")),
+        "answer that is deep": said(spelled(200, b"[" * 500_000)),
+        "answer that is huge": said(spelled(200, b'{"state":"' + b"x" * 2**20 + b'"}'), said="longer than"),
+        "answer in UTF-16": said(spelled(200, '{"state":"running"}'.encode("utf-16"))),
+        "answer 204 with a body": Row(
+            asked=(script(spelled(204, RUNNING)), answer(410)), cause="gone", spent=0, asks=2, fetches=0
+        ),
+        "answer, and another one that nobody asked for": Row(
+            asked=(script(RUNNING + spelled(200, b'{"state":"failed"}')), answer(410)),
+            cause="gone",
+            spent=0,
+            asks=2,
+            fetches=0,
+        ),
+    }
+)
 
 NAMES = {
     "a name that climbs": fine(head(SIZE, 'Content-Disposition: attachment; filename="../../evil.png"') + FILE),
@@ -366,58 +402,211 @@ ROWS = {
 }
 
 
-@pytest.fixture
-def watch() -> Watch:
-    return Watch()
+@pytest.fixture(autouse=True)
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    """See after every test that no secret is in the log, in what the hook shows, in a file or in a file's name."""
+    watch = Watch()
+    yield watch
+    assert watch.found(tmp_path) == []
 
 
-async def live(it: Spine, row: Row) -> dict[str, Any]:
-    """Let the bad order and the healthy ones live; the latter come once the former is in trouble."""
-    for task_id in ("bad", *HEALTHY):
-        it.good(task_id, FILE if task_id == "bad" else b"\x89PNG" + task_id.encode())
-    it.other.on("/files/bad", answer(200, FILE, PNG))
+async def begin(it: Spine, row: Row, task_id: str, *after: Play) -> None:
+    """Add an order to which the remote does what the row says, and *after* that other things; see it begin."""
+    it.good(task_id, FILE)
     where = {"server": it.server.base, "other": it.other.base}
     if row.link is not None:
-        it.server.on("/api/tasks/bad", answer(200, it.ready("bad", row.link.format(**where) + SIGNED)))
-    for path, plays in (("/api/tasks/bad", row.asked), ("/files/bad", row.fetched)):
+        it.server.on(f"/api/tasks/{task_id}", answer(200, it.ready(task_id, row.link.format(**where) + SIGNED)))
+    for path, plays in ((f"/api/tasks/{task_id}", row.asked), (f"/files/{task_id}", row.fetched)):
         if plays:
-            it.server.on(path, *plays)
-    await it.shop.add("bad")
-    while not it.server.asked("/files/bad" if row.fetched else "/api/tasks/bad"):
+            it.server.on(path, *plays, *after)
+    await it.shop.add(task_id)
+    while not it.server.asked(f"/files/{task_id}" if row.fetched else f"/api/tasks/{task_id}"):
         await asyncio.sleep(0)
-    await see_healthy(it)
-    return (await it.shop.rest("bad"))["bad"]
 
 
 async def see_healthy(it: Spine) -> None:
     """Add the healthy orders, and see that they are asked about once, fetched once, and done at once."""
+    for task_id in HEALTHY:
+        it.good(task_id, b"\x89PNG" + task_id.encode())
     began = time.monotonic()
     await it.shop.add(*HEALTHY)
-    healthy = await it.shop.rest(*HEALTHY)
+    healthy = await it.rest(*HEALTHY)
     assert time.monotonic() - began < PATIENCE
     for task_id in HEALTHY:
         seen = healthy[task_id]
         assert (seen["state"], seen["checks"], seen["attempts"], it.asked(task_id)) == ("done", 1, 0, (1, 1)), seen
 
 
-def expected(order: dict[str, Any]) -> dict[str, bytes]:
+async def see_cured(it: Spine, row: Row) -> None:
+    """Do the same once to another order, and no more: it is done, and has the whole file."""
+    good = GOOD if row.asked else answer(200, FILE, PNG)
+    await begin(it, row, "cured", good)
+    order = (await it.rest("cured"))["cured"]
+    assert (order["state"], order["attempts"], len(order["files"])) == ("done", 0, 1), order
+
+
+def expected(orders: dict[str, Any]) -> dict[str, bytes]:
     """Give the files that are to be there, and no others."""
-    ours = {file["name"]: FILE for file in order["files"]}
+    ours = {file["name"]: FILE for task_id in orders.keys() - HEALTHY for file in orders[task_id]["files"]}
     return ours | {f"{task_id}.png": b"\x89PNG" + task_id.encode() for task_id in HEALTHY}
 
 
 @pytest.mark.parametrize("name", ROWS)
 async def test_what_becomes_of_it(name: str, tmp_path: Path, watch: Watch) -> None:
     """The end and its cause, what was spent, how often it was asked, the file to the byte or nothing of it."""
-    row = ROWS[name]
-    async with spine(tmp_path, watch, **row.knobs) as it:
-        order = await live(it, row)
-        seen = (order["cause"], order["attempts"], *it.asked("bad"))
-        print(f"ROW {name}: {order['state']} {seen} {order['reason']}  WANT {(row.cause, row.spent, row.asks, row.fetches)}")
-        assert order["state"] == ("failed" if row.cause else "done")
-        assert seen == (row.cause, row.spent, row.asks, row.fetches)
+    await see(ROWS[name], tmp_path, watch)
+
+
+async def see(row: Row, tmp_path: Path, watch: Watch, **more: Any) -> None:
+    """See what becomes of the bad order, of those beside it, and of one to which the same is done once."""
+    async with spine(tmp_path, watch, **row.knobs, **more) as it:
+        it.other.on("/files/bad", answer(200, FILE, PNG))
+        it.server.on("/away", answer(302, b"", {"Location": f"{it.other.base}/files/bad"}))
+        await begin(it, row, "bad")
+        await see_healthy(it)
+        order = (await it.rest("bad"))["bad"]
+        assert order["state"] == ("failed" if row.cause else "done"), order
+        assert (order["cause"], order["attempts"], *it.asked("bad")) == (row.cause, row.spent, row.asks, row.fetches)
         assert row.said in (order["reason"] or "")
         assert len(order["files"]) == (0 if row.cause else 1)
-        assert it.files == expected(order)
-        assert not [line for line in it.lines if line["event"] in {"remote_paused", "local_fault", "step_failed"}]
+        if row.spent:
+            await see_cured(it, row)
+        assert it.files == expected(await it.shop.orders())
+        assert not [line for line in it.lines if line["event"] in FAULTS]
+    assert not it.leaked
+
+
+def unmasked(self: Redactor, text: str) -> str:
+    """Mask nothing."""
+    return text
+
+
+@pytest.mark.parametrize("leak", ["name", "content", "log", "hook"])
+async def test_a_secret_would_be_found(leak: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each place where one could be: the search after every test can fail."""
+    watch, folder = Watch(), tmp_path / "leaky"
+    folder.mkdir()
+    if leak == "name":
+        (folder / SECRET).touch()
+    elif leak == "content":
+        (folder / "partial.json").write_text(f"{{{TOKEN}}}")
+    else:
+        monkeypatch.setattr(Redactor, "mask", unmasked)
+        async with spine(folder, watch) as it:
+            await begin(it, ROWS["answer: answer that repeats what it was sent"], "bad")
+            await it.rest("bad")
+        watch.said = [(where, text) for where, text in watch.said if (where == "the log") == (leak == "log")]
+        shutil.rmtree(folder)
+        folder.mkdir()
+    assert watch.found(folder) != []
+    shutil.rmtree(folder)
+
+
+# --- TLS
+
+SECURE = {
+    "hung up on in the body": file(WHOLE[:FAR], hang_up),
+    "closed in the body": file(WHOLE[:FAR], close),
+    "hung up on after the body": fine(WHOLE, hang_up),
+    "hung up on in a chunk": file(CHUNKED[:FAR], hang_up),
+    "hung up on before the last chunk": file(CHUNKS, hang_up),
+    "hung up on where the end is the close": file(CLOSE + FILE, hang_up, said="cut", knobs={"unframed": "trust"}),
+    "closed where the end is the close": fine(CLOSE + FILE, close, knobs={"unframed": "trust"}),
+    "hung up on before the head": file(hang_up, fetches=TWICE),
+    "redirected to plain http": led("{server}/away", said="https to http"),
+}
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("name", SECURE)
+async def test_what_becomes_of_it_over_tls(name: str, tmp_path: Path, watch: Watch, tls: ssl.SSLContext) -> None:
+    """Where TLS makes a difference: its goodbye, and a way out of it."""
+    await see(SECURE[name], tmp_path, watch, tls=tls)
+
+
+async def test_a_wrong_certificate_pauses_the_remote_and_spends_nothing(
+    tmp_path: Path, watch: Watch, tls: ssl.SSLContext
+) -> None:
+    """Its operator has to look at it; every order waits, unspent."""
+    async with spine(tmp_path, watch, tls=tls) as it:
+        await it.shop.add("bad", "h1")
+        await paused(it, "certificate")
+        assert it.server.seen == []
+
+
+async def test_a_link_with_a_wrong_certificate_is_the_link_s_trouble(
+    tmp_path: Path, watch: Watch, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The remote itself is as it should be."""
+    monkeypatch.setattr(wires, "is_public", lambda host: True)
+    async with hostile(ssl=tls) as elsewhere, spine(tmp_path, watch) as it:
+        await begin(it, led(f"{elsewhere.base}/x"), "bad")
+        await see_healthy(it)
+        order = (await it.rest("bad"))["bad"]
+        assert (order["cause"], order["attempts"], it.asked("bad")) == ("attempts", ATTEMPTS, (ATTEMPTS, 0))
+        assert "certificate" in order["reason"]
+
+
+async def paused(it: Spine, reason: str) -> None:
+    """Wait until the remote is paused, and see that it has cost no order anything, and is told."""
+    while not (told := [line for line in it.lines if line["event"] == "remote_paused"]):
+        await asyncio.sleep(0)
+    assert reason in told[0]["reason"]
+    assert it.service.desk.paused.keys() == {"hell"}
+    for order in (await it.shop.orders()).values():
+        assert (order["state"], order["attempts"], order["files"]) == ("pending", 0, []), order
+    assert it.files == {}
+
+
+# --- the door
+
+
+async def test_a_second_refusal_in_a_row_pauses_the_remote(tmp_path: Path, watch: Watch) -> None:
+    """One fresh token, and no storm of logins: the orders wait, unspent, behind one that tried."""
+    async with spine(tmp_path, watch) as it:
+        it.server.on("/api/tasks/bad", answer(401))
+        await it.shop.add("bad")
+        await paused(it, "401")
+        await it.shop.add(*HEALTHY)
+        assert it.asked("bad") == (2, 0)
+        assert len(it.server.asked("/oauth/token")) == 2
+        assert [it.asked(task_id) for task_id in HEALTHY] == [(0, 0)] * 3
+
+
+async def test_one_refusal_costs_a_login_and_nothing_else(tmp_path: Path, watch: Watch) -> None:
+    """The token had ended; nobody notices."""
+    async with spine(tmp_path, watch) as it:
+        await begin(it, Row(asked=(answer(401), GOOD)), "bad")
+        await see_healthy(it)
+        order = (await it.rest("bad"))["bad"]
+        assert (order["state"], order["checks"], order["attempts"], it.asked("bad")) == ("done", 1, 0, (2, 1))
+        assert len(it.server.asked("/oauth/token")) == 2
+
+
+LOGINS = {
+    "refused": (script(spelled(401, b'{"error":"access_denied"}')), 1),
+    "trouble": (script(spelled(503)), ATTEMPTS),
+    "nonsense": (script(spelled(200, HTML)), ATTEMPTS),
+    "a token with a line in it": (script(spelled(200, b'{"access_token":"canary-x\\r\\nX-Evil: 1"}')), ATTEMPTS),
+    "redirected": (script(spelled(307, Location="https://example.com/")), ATTEMPTS),
+    "reset": (script(rst), 3 * ATTEMPTS),
+    "garbage": (script(b"SSH-2.0\r\n", close), 3 * ATTEMPTS),
+    "cut": (script(spelled(200, b'{"access_token":"canary-x"}')[:-3], close), 3 * ATTEMPTS),
+}
+"""What the login meets, and how often it is tried: the question that needs it is repeated where nothing answered."""
+
+
+@pytest.mark.parametrize("name", LOGINS)
+async def test_a_login_that_goes_wrong(name: str, tmp_path: Path, watch: Watch) -> None:
+    """Refused, it pauses the remote; anything else is trouble. The secret goes nowhere else."""
+    play, tries = LOGINS[name]
+    async with spine(tmp_path, watch) as it:
+        it.server.on("/oauth/token", play)
+        await it.shop.add("bad")
+        if name == "refused":
+            await paused(it, "access_denied")
+        else:
+            order = (await it.rest("bad"))["bad"]
+            assert (order["cause"], order["attempts"], it.asked("bad")) == ("attempts", ATTEMPTS, (0, 0))
+        assert [seen.path for seen in it.server.seen] == ["/oauth/token"] * tries
         assert not it.leaked
