@@ -24,10 +24,10 @@ from poller.order import Key, Order
 from poller.pace import Pace
 from poller.redact import Redactor
 from poller.wire import Wire
+from tests.canary import Watch
 from tests.hostile import Hostile, answer, hostile
 from tests.service import Shop
 
-CANARY = "canary-"
 SECRET = "canary-client-secret"
 SIGNED = "?X-Signature=canary-signature&Expires=1"
 TOKEN = "canary-token"
@@ -66,29 +66,6 @@ unframed = "UNFRAMED"
 [file.types]
 "image/png" = ".png"
 """
-
-
-class Watch:
-    """Collects whatever a poller says or leaves, and finds secrets in it."""
-
-    def __init__(self) -> None:
-        self.said: list[tuple[str, str]] = []
-
-    def folder(self, folder: Path) -> Iterator[tuple[str, str]]:
-        """Give every file's name and content below *folder*."""
-        for path in folder.rglob("*"):
-            yield "a file's name", str(path.relative_to(folder))
-            if path.is_file() and not path.is_symlink() and path.name != "hell.toml":
-                yield str(path), path.read_bytes().decode("utf-8", "replace")
-
-    def found(self, folder: Path) -> list[str]:
-        """Say where a secret got out."""
-        return [f"{where}: {_near(text)}" for where, text in (*self.said, *self.folder(folder)) if CANARY in text]
-
-
-def _near(text: str) -> str:
-    place = text.index(CANARY)
-    return text[max(place - 80, 0) : place + 80]
 
 
 class Spine:

@@ -6,7 +6,7 @@ import random
 import shutil
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -16,9 +16,12 @@ import pytest
 
 from poller import wire as wires
 from poller.redact import Redactor
+from tests.canary import Watch
 from tests.hostile import Play, Seen, answer, hostile, reply
 from tests.remote_from_hell import close, drip, echo, endless, half_close, hang_up, rst, script, stall
-from tests.spine import ATTEMPTS, PNG, SECRET, SIGNED, TOKEN, Spine, Watch, spine
+from tests.spine import ATTEMPTS, PNG, SECRET, SIGNED, TOKEN, Spine, spine
+
+pytestmark = pytest.mark.usefixtures("watch")  # no secret of any test gets out
 
 FILE = b"\x89PNG\r\n\x1a\n" + random.Random(4).randbytes(1_400_000)
 """More than a block, so that some of it is on disk when the rest does not come."""
@@ -400,14 +403,6 @@ ROWS = {
     }.items()
     for name, row in rows.items()
 }
-
-
-@pytest.fixture(autouse=True)
-def watch(tmp_path: Path) -> Iterator[Watch]:
-    """See after every test that no secret is in the log, in what the hook shows, in a file or in a file's name."""
-    watch = Watch()
-    yield watch
-    assert watch.found(tmp_path) == []
 
 
 async def begin(it: Spine, row: Row, task_id: str, *after: Play) -> None:
