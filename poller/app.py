@@ -22,6 +22,7 @@ from poller.downloader import Downloader
 from poller.errors import ConfigurationError
 from poller.lane import Lane, Limits
 from poller.log import Narrator
+from poller.machine import boot_id
 from poller.pace import Pace
 from poller.poller import Poller
 from poller.publisher import Publisher
@@ -72,8 +73,8 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
         stack.push_async_callback(store.close)
         calm_collector()
         files = stack.enter_context(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
-        folder = Publisher(folder=settings.orders_dir, pattern=settings.filename, executor=files, now=time.time)
-        stack.callback(folder.close)
+        folder = await _folder(settings, store, files, stack)
+        bus.listen(folder.partials.told)
         lanes = [_lane(remote, settings, store, folder, bus, redact, stack) for remote in settings.remotes]
         poller = Poller(
             lanes=lanes,
@@ -165,6 +166,21 @@ def _signals(heard: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+async def _folder(settings: Settings, store: Store, executor: ThreadPoolExecutor, stack: AsyncExitStack) -> Publisher:
+    """Open the orders folder, and clear away the partials that are of no use."""
+    folder = Publisher(
+        folder=settings.orders_dir,
+        pattern=settings.filename,
+        executor=executor,
+        now=time.time,
+        keep=settings.disk_reserve,
+        boot=boot_id(),
+    )
+    stack.callback(folder.close)
+    await folder.partials.sweep(store.get)
+    return folder
 
 
 def _lane(

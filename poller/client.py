@@ -8,7 +8,7 @@ is retried within seconds. Anything longer belongs into the store's schedule, no
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -81,8 +81,8 @@ class Client:
             return Locked(reason=str(denied))
 
     @asynccontextmanager
-    async def open(self, link: Link) -> AsyncIterator[Body]:
-        """Open a link, with credentials if it is one of the remote's own.
+    async def open(self, link: Link, headers: Mapping[str, str]) -> AsyncIterator[Body]:
+        """Open a link with *headers*, and with credentials if it is one of the remote's own.
 
         A link that is refused with a fresh token says nothing about the door: the check got
         through it with the same token. So a 401 is the caller's to judge, like any status.
@@ -90,7 +90,7 @@ class Client:
         Raises:
             Aborted: it could not be opened.
         """
-        request = Request(method="GET", url=link.url, auth=link.auth)
+        request = Request(method="GET", url=link.url, headers=dict(headers), auth=link.auth)
         try:
             async with self._signed(request, link=True) as body:
                 yield body

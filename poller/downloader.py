@@ -1,7 +1,7 @@
 """From a link to a published file: stream, verify, publish."""
 
 import errno
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Generic, Protocol, TypeVar
 
@@ -11,6 +11,7 @@ from poller.decoding import Garbled
 from poller.digest import Tally
 from poller.order import Order
 from poller.outcome import Cause, File, LinkExpired, Outcome, Published, Stuck, TooLarge, Trouble, Unsafe
+from poller.partials import Slot
 from poller.promise import Promise
 from poller.remote import Aborted, Delivery, Link, Ready, retry_after
 from poller.shield import complete, finish
@@ -33,17 +34,32 @@ class Body(Protocol):
 class Source(Protocol):
     """Opens links; see ``client.Client``."""
 
-    def open(self, link: Link) -> AbstractAsyncContextManager[Body]:
+    def open(self, link: Link, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Body]:
         """Open one; raises Aborted if it cannot be."""
         ...
 
 
 class Partial(Protocol):
-    """A file that is still being received; see ``publisher.Partial``."""
+    """A file that is still being received; see ``partials.Partial``."""
+
+    @property
+    def promise(self) -> Promise | None:
+        """What was said of it when an earlier transfer began; None if nothing of it is here."""
+        ...
+
+    @property
+    def published(self) -> bool:
+        """Whether it is whole, and has its final name already."""
+        ...
+
+    @property
+    def rest(self) -> Mapping[str, str]:
+        """The headers that ask for what is missing."""
+        ...
 
     @property
     def size(self) -> int:
-        """Bytes written."""
+        """Bytes here."""
         ...
 
     @property
@@ -52,16 +68,29 @@ class Partial(Protocol):
         ...
 
     @property
-    def sha256(self) -> str:
-        """Their hex digest."""
+    def tally(self) -> Tally:
+        """Their number and digests."""
         ...
 
-    def watch(self, algorithms: Collection[str]) -> Tally:
-        """Count and hash what is written from the first byte on."""
+    @property
+    def sha256(self) -> str:
+        """Hex digest of all of them."""
+        ...
+
+    async def expect(self, promise: Promise) -> None:
+        """Get ready for what is promised; raises OSError if there is no room for it."""
         ...
 
     async def write(self, block: bytes) -> None:
         """Append; raises OSError."""
+        ...
+
+    async def restart(self) -> None:
+        """Begin with the first byte again; raises OSError."""
+        ...
+
+    def spoil(self) -> None:
+        """Let nobody carry it on."""
         ...
 
 
@@ -71,11 +100,13 @@ P = TypeVar("P", bound=Partial)
 class Folder(Protocol[P]):
     """Where files go; see ``publisher.Publisher``."""
 
-    def partial(self) -> AbstractAsyncContextManager[P]:
-        """Begin a file that is gone afterwards unless it was published."""
+    def partial(self, slot: Slot) -> AbstractAsyncContextManager[P]:
+        """Begin a file, or go on with one."""
         ...
 
-    async def publish(self, partial: P, order: Order, *, media_type: str, ext: str) -> tuple[File, bool]:
+    async def publish(
+        self, partial: P, order: Order, *, media_type: str, ext: str, number: int | None = None
+    ) -> tuple[File, bool]:
         """Give it its final name; tell whether other bytes held that already."""
         ...
 
@@ -114,34 +145,71 @@ class Downloader(Generic[P]):
             return _local(error)
 
     async def _collect(self, order: Order, ready: Ready) -> Published:
-        last = len(ready.links) - 1
-        published = [await self._one(order, link, last=number == last) for number, link in enumerate(ready.links)]
+        count = len(ready.links)
+        published = [await self._one(order, link, number, count) for number, link in enumerate(ready.links, 1)]
         return Published(
             files=tuple(file for file, _ in published),
             conflict=any(conflict for _, conflict in published),
         )
 
-    async def _one(self, order: Order, link: Link, *, last: bool) -> tuple[File, bool]:
-        async with self._folder.partial() as partial:
-            promise = await self._receive(link, partial)
-            await self._vouch(link, promise, partial)
-            ext = content.extension(promise.media_type, self._delivery.extensions)
-            publishing = self._folder.publish(partial, order, media_type=promise.media_type, ext=ext)
-            return await (complete if last else finish)(publishing)
+    async def _one(self, order: Order, link: Link, number: int, count: int) -> tuple[File, bool]:
+        """One file's way: received, or the rest of it; vouched for; published."""
+        slot = Slot.of(order, number)
+        async with self._folder.partial(slot) as partial:
+            promise = await self._received(link, partial)
+            await self._vouch(link, promise, partial, slot)
+            publishing = self._folder.publish(
+                partial,
+                order,
+                media_type=promise.media_type,
+                ext=content.extension(promise.media_type, self._delivery.extensions),
+                number=number if count > 1 else None,
+            )
+            return await (complete if number == count else finish)(publishing)
+
+    async def _received(self, link: Link, partial: Partial) -> Promise:
+        if partial.published and partial.promise is not None:
+            return partial.promise  # by a process that died before it could say so
+        try:
+            return await self._receive(link, partial)
+        except Aborted as aborted:
+            if _is_wrong(aborted.outcome):
+                partial.spoil()
+            raise
 
     async def _receive(self, link: Link, partial: Partial) -> Promise:
-        async with self._source.open(link) as body:
+        """Receive a file, or what an interrupted transfer has left to receive."""
+        async with self._source.open(link, partial.rest) as body:
+            promise = await self._begun(body, partial)
+            if promise is not None:
+                return await self._take(partial, body, promise)
+        await partial.restart()
+        return await self._receive(link, partial)
+
+    async def _begun(self, body: Body, partial: Partial) -> Promise | None:
+        """Read the head of a reply; None if it has nothing to do with what is here already."""
+        if partial.promise is not None and body.status != _WHOLE:
+            promise = self._continued(body, partial.promise, partial.size)
+        else:
             promise = self._admitted(body)
-            try:
-                tally = await self._fill(partial, body, promise)
-            except Garbled as garbled:
-                raise Aborted(_wrong(body, str(garbled))) from None
+            if partial.promise is not None:
+                await partial.restart()
+        if promise is not None:
+            self._demand_small(promise.total or 0, body)
+            await partial.expect(promise)
+        return promise
+
+    async def _take(self, partial: Partial, body: Body, promise: Promise) -> Promise:
+        """Write a body down, and refuse it by what it turned out to be."""
+        try:
+            tally = await self._fill(partial, body, promise)
+        except Garbled as garbled:
+            raise Aborted(_wrong(body, str(garbled))) from None
         self._verify(body, promise, tally, partial)
         return promise
 
     async def _fill(self, partial: Partial, body: Body, promise: Promise) -> Tally:
         """Write the file; give the tally of what came over the wire, which a decoded file is not."""
-        written = partial.watch(promise.algorithms)
         wire = Tally(promise.algorithms) if promise.encoding else None
         decoder = decoding.decoder(promise.encoding or "")
         async with aclosing(body.blocks()) as blocks:
@@ -149,26 +217,27 @@ class Downloader(Generic[P]):
                 if wire is not None:
                     wire.update(block)
                 for piece in decoder.feed(block):
-                    await self._write(partial, piece, body)
+                    self._demand_small(partial.size + len(piece), body)
+                    await partial.write(piece)
         decoder.end()
-        return wire or written
+        return wire or partial.tally
 
-    async def _write(self, partial: Partial, piece: bytes, body: Body) -> None:
-        if partial.size + len(piece) > self._max_bytes:
-            raise Aborted(self._too_large(body))
-        await partial.write(piece)
+    def _continued(self, body: Body, promise: Promise, size: int) -> Promise | None:
+        """Read the head of a reply to who asked for the rest; None if it is not the rest of what is here."""
+        if body.status == _PARTIAL:
+            return promise.continued(body.headers, size) if _is_plain(body) else None
+        if body.status in _NO_REST:
+            return None
+        raise Aborted(self._refusal(body))
 
     def _admitted(self, body: Body) -> Promise:
         """Refuse a body by what its head says, before a byte of it is read."""
-        if body.status != 200:  # noqa: PLR2004 - no range was asked for, so nothing else is a whole file
+        if body.status != _WHOLE:
             raise Aborted(self._refusal(body))
         promise = Promise.of(body.headers, length=body.length, framed=body.framed)
-        transfer = body.headers.get("transfer-encoding", "chunked").strip().lower()
-        if promise.encoding is None or transfer != "chunked":
-            how = transfer if transfer != "chunked" else body.headers["content-encoding"].strip().lower()
+        if promise.encoding is None or not _is_plain(body):
+            how = body.headers["transfer-encoding" if not _is_plain(body) else "content-encoding"].strip().lower()
             raise Aborted(_wrong(body, f"the file came encoded as {how}, which nobody asked for"))
-        if (body.length or 0) > self._max_bytes:
-            raise Aborted(self._too_large(body))
         return promise
 
     def _refusal(self, body: Body) -> Outcome:
@@ -177,6 +246,11 @@ class Downloader(Generic[P]):
             return LinkExpired(reason=reason, status=body.status, address=address)
         wish = retry_after(body.headers.get("retry-after"), self._now())
         return Trouble(reason=reason, status=body.status, address=address, retry_after=wish)
+
+    def _demand_small(self, size: int, body: Body) -> None:
+        if size > self._max_bytes:
+            reason = f"the file is larger than the {self._max_bytes} bytes of POLLER_MAX_FILE_BYTES"
+            raise Aborted(TooLarge(reason=reason, address=bare(body.url)))
 
     def _verify(self, body: Body, promise: Promise, tally: Tally, partial: Partial) -> None:
         """Refuse a body by what it turned out to be."""
@@ -188,7 +262,7 @@ class Downloader(Generic[P]):
         if content.is_page(declared, partial.head, self._delivery.extensions):
             raise Aborted(_wrong(body, f"a page ({declared or 'of no type'}) came where a file was promised"))
 
-    async def _vouch(self, link: Link, promise: Promise, partial: Partial) -> None:
+    async def _vouch(self, link: Link, promise: Promise, partial: Partial, slot: Slot) -> None:
         """Make sure that the end of the body was the end of the file.
 
         A body with neither length nor chunks ends when the connection does, which a
@@ -197,20 +271,17 @@ class Downloader(Generic[P]):
         if promise.vouches or self._delivery.unframed == "trust":
             return
         if self._delivery.unframed == "twice":
-            async with self._folder.partial() as second:
-                await self._receive(link, second)
+            async with self._folder.partial(slot.again) as second:
+                await self._received(link, second)
                 if second.sha256 == partial.sha256:
                     return
         reason = "nothing vouches for the end of the file: no length, no chunks, no checksum"
-        raise Aborted(Trouble(reason=reason, status=200, address=bare(link.url), cause=Cause.WRONG_CONTENT))
-
-    def _too_large(self, body: Body) -> TooLarge:
-        return TooLarge(
-            reason=f"the file is larger than the {self._max_bytes} bytes of POLLER_MAX_FILE_BYTES",
-            address=bare(body.url),
-        )
+        raise Aborted(Trouble(reason=reason, status=_WHOLE, address=bare(link.url), cause=Cause.WRONG_CONTENT))
 
 
+_WHOLE, _PARTIAL = 200, 206
+_NO_REST = frozenset({400, 412, 416, 501})
+"""Answers to who asked for a part, after which it is worth asking for the whole."""
 _NO_NAME = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
 """What somebody put in the folder is in the way of this order's name, and of no other's."""
 
@@ -222,6 +293,16 @@ def _local(error: OSError) -> Stuck | Unsafe:
     if error.errno in _NO_NAME:
         return Unsafe(reason=f"the file's name cannot be used: {reason}")
     return Stuck(reason=f"our own disk: {reason}")
+
+
+def _is_plain(body: Body) -> bool:
+    """Tell whether nothing but chunks was made of the body on its way."""
+    return body.headers.get("transfer-encoding", "chunked").strip().lower() == "chunked"
+
+
+def _is_wrong(outcome: Outcome) -> bool:
+    """Tell whether what came was wrong, rather than cut."""
+    return isinstance(outcome, TooLarge) or (isinstance(outcome, Trouble) and outcome.cause is Cause.WRONG_CONTENT)
 
 
 def _wrong(body: Body, reason: str) -> Trouble:

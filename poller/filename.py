@@ -1,11 +1,12 @@
 """Names on disk: whatever a task ID holds, its file stays in the orders folder.
 
-A pattern is plain text with ``{task_id}``, ``{remote}``, ``{batch}`` and ``{ext}`` in it;
-``/`` makes folders. What is put in for them is percent-encoded outside
+A pattern is plain text with ``{task_id}``, ``{remote}``, ``{batch}``, ``{number}`` and ``{ext}``
+in it; ``/`` makes folders. What is put in for them is percent-encoded outside
 ``A-Z a-z 0-9 . _ = @ -`` and for a leading dot or dash, so no value can climb, hide or
 look like an option, and different values give different names; a batch that an order
 does not have is ``_``. A name too long for the file system is cut and ends in ``~`` and
-a digest: ``~`` occurs in no other name of ours.
+a digest. ``~`` also marks later versions, and the files of a task that has several, if
+the pattern has no ``{number}``; it occurs in no other name of ours.
 """
 
 import re
@@ -18,7 +19,7 @@ BYTES_IN_PATTERN = 400
 FOLDERS = 8
 """How deep a file may lie: with longer paths no program could open it by its whole name."""
 
-_FIELDS = frozenset({"task_id", "remote", "batch", "ext"})
+_FIELDS = frozenset({"task_id", "remote", "batch", "number", "ext"})
 _FIELD = re.compile(r"\{([^{}]*)\}")
 _PLAIN = re.compile(r"[A-Za-z0-9._=@{}/ -]*", re.ASCII)
 _UNSAFE = re.compile(rb"[^A-Za-z0-9._=@-]")
@@ -47,7 +48,7 @@ def fill(pattern: str, values: Mapping[str, str], ext: str) -> str:
 
     Args:
         pattern: one that ``fields`` has accepted.
-        values: ``task_id``, ``remote`` and ``batch``, as they came; an absent one is empty.
+        values: of every other field, as they came; an absent one is empty.
         ext: an extension we chose ourselves, with its dot.
     """
     parts = pattern.split("/")
@@ -56,11 +57,20 @@ def fill(pattern: str, values: Mapping[str, str], ext: str) -> str:
 
 def version(name: str, number: int) -> str:
     """Name the *number*-th version of *name*: ``a/b.pdf`` becomes ``a/b~2.pdf``."""
+    return _marked(name, f"~{number}")
+
+
+def numbered(name: str, number: int) -> str:
+    """Name the *number*-th of several files that would all be *name*: ``a/b.pdf`` becomes ``a/b~file2.pdf``."""
+    return _marked(name, f"~file{number}")
+
+
+def _marked(name: str, mark: str) -> str:
     folder, slash, last = name.rpartition("/")
     stem, dot, ext = last.rpartition(".")
     if not stem:
         stem, dot, ext = last, "", ""
-    return f"{folder}{slash}{stem}~{number}{dot}{ext}"
+    return f"{folder}{slash}{stem}{mark}{dot}{ext}"
 
 
 def safe(value: str) -> str:

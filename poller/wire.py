@@ -76,17 +76,22 @@ class Body:
             raise Aborted(Trouble(reason="the connection was cut where the body ended", address=bare(self.url)))
 
     async def _gathered(self, size: int) -> AsyncGenerator[bytes, None]:
-        gathered = bytearray()
-        with _ours(self.url, own=False):
-            while piece := await self._piece():
-                self._floor.pass_on(len(piece), self.url)
-                gathered += piece
-                if len(gathered) >= size:
-                    with self._floor.stopped():
-                        yield bytes(gathered)
-                    gathered.clear()
+        gathered, cut = bytearray(), None
+        try:
+            with _ours(self.url, own=False):
+                while piece := await self._piece():
+                    self._floor.pass_on(len(piece), self.url)
+                    gathered += piece
+                    if len(gathered) >= size:
+                        with self._floor.stopped():
+                            yield bytes(gathered)
+                        gathered.clear()
+        except Aborted as aborted:  # what came before it is worth keeping
+            cut = aborted
         if gathered:
             yield bytes(gathered)
+        if cut is not None:
+            raise cut
 
     async def _piece(self) -> bytes:
         """Wait for more of the body; give nothing at its end."""

@@ -35,7 +35,7 @@ async def ask(client: Client, remote: DeclaredRemote, task_id: str = "T1") -> An
 
 async def opened(client: Client, url: str, **more: Any) -> tuple[int, bytes]:
     """Open a link and read it."""
-    async with client.open(Link(url=url, **more)) as body, aclosing(body.blocks()) as blocks:
+    async with client.open(Link(url=url, **more), {}) as body, aclosing(body.blocks()) as blocks:
         return body.status, b"".join([block async for block in blocks])
 
 
@@ -265,7 +265,7 @@ async def test_a_link_is_opened_byte_for_byte() -> None:
     async with hostile() as server, talking(server) as (client, _):
         server.on("*", answer(200, b"file"))
         target = "/a%2Fb%7e~/ü?X-Sig=%2F%7E+%20"
-        async with client.open(Link(url=server.base + target, auth=False)) as body:
+        async with client.open(Link(url=server.base + target, auth=False), {}) as body:
             assert body.status == 200
         assert server.seen[0].target == target.encode()
 

@@ -13,7 +13,7 @@ import threading
 import tracemalloc
 import zlib
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from hashlib import sha256
@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from poller import partials
 from poller import publisher as publishers
 from poller.downloader import Downloader
 from poller.order import Order
@@ -42,8 +43,9 @@ ROOT = Path(__file__).parent.parent
 class Yard:
     """A server with a file, a folder, and a downloader between them."""
 
-    def __init__(self, server: Hostile, folder: Path, downloader: Downloader[Any]) -> None:
+    def __init__(self, server: Hostile, publisher: Publisher, folder: Path, downloader: Downloader[Any]) -> None:
         self.server = server
+        self.publisher = publisher
         self.folder = folder
         self.downloader = downloader
 
@@ -69,12 +71,14 @@ async def yard(
     max_bytes: int = 100 * MIB,
     unframed: str = "twice",
     now: Callable[[], float] = lambda: 1234.5,
+    keep: int = 0,
+    boot: str = "this boot",
     **wiring: Any,
 ) -> AsyncIterator[Yard]:
     """Set everything up; the token endpoint issues tokens."""
     folder = tmp_path / "orders"
     with ThreadPoolExecutor(4) as executor:
-        publisher = Publisher(folder=folder, pattern="{task_id}{ext}", executor=executor, now=now)
+        publisher = Publisher(folder=folder, pattern="{task_id}{ext}", executor=executor, now=now, keep=keep, boot=boot)
         try:
             async with hostile() as server, talking(server, **wiring) as (client, remote):
                 issues(server)
@@ -82,7 +86,7 @@ async def yard(
                 downloader = Downloader(
                     source=client, folder=publisher, delivery=delivery, max_bytes=max_bytes, now=now
                 )
-                yield Yard(server, folder, downloader)
+                yield Yard(server, publisher, folder, downloader)
         finally:
             publisher.close()
 
@@ -169,12 +173,12 @@ async def test_several_files_are_all_published_or_the_order_is_not(tmp_path: Pat
         there.server.on("/pdf", answer(200, FILE, {"Content-Type": "application/pdf"}))
         there.server.on("/png", answer(500), answer(200, FILE + b"2", PNG))
         assert isinstance(await there.fetch("/pdf", "/png"), Trouble)
-        assert there.files == {"T1.pdf": FILE}
+        assert there.files == {"T1~file1.pdf": FILE}
         outcome = await there.fetch("/pdf", "/png")
         assert isinstance(outcome, Published)
-        assert [file.name for file in outcome.files] == ["T1.pdf", "T1.png"]
+        assert [file.name for file in outcome.files] == ["T1~file1.pdf", "T1~file2.png"]
         assert not outcome.conflict
-        assert there.files == {"T1.pdf": FILE, "T1.png": FILE + b"2"}
+        assert there.files == {"T1~file1.pdf": FILE, "T1~file2.png": FILE + b"2"}
 
 
 async def test_other_bytes_under_the_name_are_a_conflict(tmp_path: Path) -> None:
@@ -465,16 +469,16 @@ async def test_an_announced_giant_is_refused_before_a_byte_of_it(tmp_path: Path)
 async def test_an_endless_body_takes_no_more_disk_than_a_file_may(tmp_path: Path) -> None:
     """It is given up before the write that would pass the limit."""
     sizes: list[int] = []
-    real = publishers.HashedFile.write
+    real = partials.HashedFile.write
 
-    def write(self: publishers.HashedFile, block: bytes) -> int:
+    def write(self: partials.HashedFile, block: bytes) -> int:
         sizes.append(self.size + len(block))
         return real(self, block)
 
     async with yard(tmp_path, max_bytes=5 * MIB) as there:
         there.server.on("/file", endlessly(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n", b"\x00" * 100_000))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(publishers.HashedFile, "write", write)
+            patch.setattr(partials.HashedFile, "write", write)
             assert isinstance(await there.fetch(), TooLarge)
         assert 4 * MIB < max(sizes) <= 5 * MIB
         assert there.files == {}
@@ -486,7 +490,7 @@ class Short:
     status, url, headers, length, framed = 200, "https://x.example/file?sig=canary", PNG, len(FILE), True
 
     @asynccontextmanager
-    async def open(self, link: Link) -> AsyncIterator["Short"]:
+    async def open(self, link: Link, headers: Mapping[str, str]) -> AsyncIterator["Short"]:
         yield self
 
     async def blocks(self) -> AsyncIterator[bytes]:
@@ -620,7 +624,9 @@ def test_a_full_disk_is_our_own_fault(tmp_path: Path) -> None:
     command = [*inside, f'{mount} && exec "$@"', tmp_path, sys.executable, "-c", script, tmp_path]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
     first, second = done.stdout.splitlines()
-    assert first.startswith("Stuck(reason='our own disk: No space left on device'")
+    assert first.startswith(
+        "Stuck(reason='our own disk: No space left on device: 1048576 bytes are free, 3145728 are needed"
+    )
     assert first.endswith("[]")
     assert second == "Published ['T1.png']"
 
@@ -708,7 +714,7 @@ async def test_a_cancellation_during_the_last_publishing_comes_too_late(
         await asyncio.wait([task])
         assert task.cancelled() != late
         assert not late or isinstance(task.result(), Published)
-        assert there.files == {"T1.pdf": FILE}
+        assert there.files == {"T1.pdf" if late else "T1~file1.pdf": FILE}
         assert there.server.asked("/png") == []
 
 
@@ -728,7 +734,7 @@ async def test_a_cancellation_between_two_files_is_obeyed(tmp_path: Path) -> Non
         task.cancel()
         await asyncio.wait([task])
         assert task.cancelled()
-        assert there.files == {"T1.pdf": FILE}
+        assert there.files == {"T1~file1.pdf": FILE}
 
 
 # --- quantity
@@ -763,9 +769,9 @@ async def test_a_slow_disk_holds_a_fast_remote_back(tmp_path: Path, monkeypatch:
     """The remote is made to wait, not our memory, and it is not called silent for it; the file comes whole."""
     size, sent, go_on = 64 * MIB, 0, threading.Event()
     loop, writing = asyncio.get_running_loop(), asyncio.Event()
-    real = publishers.HashedFile.write
+    real = partials.HashedFile.write
 
-    def write(self: publishers.HashedFile, block: bytes) -> int:
+    def write(self: partials.HashedFile, block: bytes) -> int:
         loop.call_soon_threadsafe(writing.set)
         go_on.wait(20)
         return real(self, block)
@@ -779,7 +785,7 @@ async def test_a_slow_disk_holds_a_fast_remote_back(tmp_path: Path, monkeypatch:
             sent += 65536
         return True
 
-    monkeypatch.setattr(publishers.HashedFile, "write", write)
+    monkeypatch.setattr(partials.HashedFile, "write", write)
     async with yard(tmp_path, idle_timeout=0.05) as there:
         there.server.on("/file", play)
         task = asyncio.create_task(there.fetch())

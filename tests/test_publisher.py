@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from poller import publisher as publishers
 from poller.content import HEAD
 from poller.errors import ConfigurationError
-from poller.order import Order
+from poller.order import Key, Order
 from poller.outcome import File
+from poller.partials import Slot
 from poller.publisher import Publisher
 from tests.grafx import order
 
@@ -56,9 +58,10 @@ async def put(
     publisher: Publisher, data: bytes = DATA, task: Order | None = None, ext: str = ".pdf"
 ) -> tuple[str, bool]:
     """Receive and publish a file; give its name, and whether other bytes held the one it was meant to have."""
-    async with publisher.partial() as partial:
+    task = task or order()
+    async with publisher.partial(Slot.of(task)) as partial:
         await partial.write(data)
-        file, conflict = await publisher.publish(partial, task or order(), media_type="a/b", ext=ext)
+        file, conflict = await publisher.publish(partial, task, media_type="a/b", ext=ext)
         return file.name, conflict
 
 
@@ -81,7 +84,7 @@ async def test_a_file_is_published_whole(tmp_path: Path, executor: ThreadPoolExe
     before = os.umask(umask)
     try:
         with folder(tmp_path / "orders", executor) as publisher:
-            async with publisher.partial() as partial:
+            async with publisher.partial(Slot.of(order())) as partial:
                 await partial.write(DATA[:100])
                 await partial.write(b"")
                 await partial.write(DATA[100:])
@@ -115,7 +118,7 @@ async def test_the_order_of_acts(tmp_path: Path, executor: ThreadPoolExecutor, m
         monkeypatch.setattr(publishers.os, name, act)
 
     with folder(root, executor, "a/{task_id}{ext}") as publisher:
-        async with publisher.partial() as partial:
+        async with publisher.partial(Slot.of(order())) as partial:
             await partial.write(DATA)
             spy("fsync", lambda handle: f"sync {Path(f'/proc/self/fd/{handle}').readlink().relative_to(root)}")
             spy("link", lambda *names: f"link {names[1]}")
@@ -131,7 +134,7 @@ async def test_an_unpublished_partial_leaves_nothing(tmp_path: Path, opened: Pub
     before = handles()
     for ending in (None, ValueError("ours"), asyncio.CancelledError()):
         with suppress(ValueError, asyncio.CancelledError):
-            async with opened.partial() as partial:
+            async with opened.partial(Slot.of(order())) as partial:
                 await partial.write(DATA)
                 if ending:
                     raise ending
@@ -218,7 +221,8 @@ async def test_versions_come_to_an_end(tmp_path: Path, opened: Publisher, monkey
 
 async def test_two_at_once_under_one_name_are_two_versions(tmp_path: Path, opened: Publisher) -> None:
     """The link decides, and it decides for one."""
-    published = await asyncio.gather(*(put(opened, b"%d" % number) for number in range(8)))
+    orders = [replace(order(f"T{number}"), filename="T1{ext}") for number in range(8)]
+    published = await asyncio.gather(*(put(opened, b"%d" % number, each) for number, each in enumerate(orders)))
     assert {name for name, _ in published} == {"T1.pdf", *(f"T1~{number}.pdf" for number in range(2, 9))}
     assert {(tmp_path / "orders" / name).read_bytes() for name, _ in published} == {b"%d" % n for n in range(8)}
 
@@ -305,12 +309,13 @@ _HOLDER = """
 import asyncio, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from poller.partials import Slot
 from poller.publisher import Publisher
 
 async def main():
     with ThreadPoolExecutor(1) as threads:
         publisher = Publisher(folder=Path(sys.argv[1]), pattern="{task_id}", executor=threads, now=float)
-        async with publisher.partial() as partial:
+        async with publisher.partial(Slot("grafx", "T1", 1)) as partial:
             await partial.write(b"half")
             print(partial.name, flush=True)
             sys.stdin.read()
@@ -319,24 +324,34 @@ asyncio.run(main())
 """
 
 
-def test_a_live_partial_is_left_alone_and_a_dead_one_swept(tmp_path: Path, executor: ThreadPoolExecutor) -> None:
+def holding(root: Path) -> subprocess.Popen[str]:
+    """Start a process that has a download under way."""
+    command = [sys.executable, "-c", _HOLDER, str(root)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+async def nobody(_key: Key) -> None:
+    """Know no order."""
+
+
+async def test_a_live_partial_is_left_alone_and_a_dead_one_swept(tmp_path: Path, executor: ThreadPoolExecutor) -> None:
     """Another process's download is not disturbed; once that process is killed, nobody's rest is removed."""
     root = tmp_path / "orders"
-    with subprocess.Popen(
-        [sys.executable, "-c", _HOLDER, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
+    with holding(root) as holder:
         assert holder.stdout is not None
         name = holder.stdout.readline().strip()
-        with folder(root, executor):
+        with folder(root, executor) as publisher:
+            await publisher.partials.sweep(nobody)
             assert files(root) == {f".partial/{name}"}
         holder.kill()
         holder.wait()
     assert files(root) == {f".partial/{name}"}
-    with folder(root, executor):
+    with folder(root, executor) as publisher:
+        await publisher.partials.sweep(nobody)
         assert files(root) == set()
 
 
-def test_the_sweep_takes_nothing_else_and_waits_for_nothing(tmp_path: Path, executor: ThreadPoolExecutor) -> None:
+async def test_the_sweep_takes_nothing_else_and_waits_for_nothing(tmp_path: Path, executor: ThreadPoolExecutor) -> None:
     """A fifo does not hold it up, a link is not followed, a folder and other names stay, and no handle leaks."""
     partials = tmp_path / "orders" / ".partial"
     partials.mkdir(parents=True)
@@ -346,8 +361,10 @@ def test_the_sweep_takes_nothing_else_and_waits_for_nothing(tmp_path: Path, exec
     (partials / "folder.part").mkdir()
     (partials / "link.part").symlink_to(tmp_path / "precious")
     os.mkfifo(partials / "fifo.part")
+    await asyncio.gather(*(asyncio.wrap_future(executor.submit(int)) for _ in range(8)))  # threads have handles, too
     before = handles()
-    with folder(tmp_path / "orders", executor):
+    with folder(tmp_path / "orders", executor) as publisher:
+        await publisher.partials.sweep(nobody)
         left = {path.name for path in partials.iterdir()}
         assert {"notes.txt", "folder.part", "link.part"} <= left
         assert "orphan.part" not in left
@@ -409,7 +426,8 @@ async def test_every_file_call_may_fail(
                 break
             assert await put(publisher, task=task) == (f"a/T{number}.pdf", False)
         assert left > 0, "it never came to an end"
-    with folder(root, executor):  # what could not be removed then is removed at the next start
+    with folder(root, executor) as publisher:  # what could not be removed then is removed at the next start
+        await publisher.partials.sweep(nobody)
         assert not any((root / ".partial").iterdir())
 
 
@@ -458,7 +476,7 @@ async def test_a_cancellation_waits_for_the_thread(tmp_path: Path, stage: str) -
 
     async def work(publisher: Publisher) -> None:
         threads.armed = stage == "begin"
-        async with publisher.partial() as partial:
+        async with publisher.partial(Slot.of(order())) as partial:
             threads.armed = stage == "write"
             try:
                 await partial.write(DATA)
@@ -467,11 +485,13 @@ async def test_a_cancellation_waits_for_the_thread(tmp_path: Path, stage: str) -
                 threads.armed = stage == "end"
 
     with Gated() as threads, folder(tmp_path / "orders", threads) as publisher:
-        await asyncio.gather(*(put(publisher, task=order("warm")) for _ in range(2)))  # threads have handles, too
+        await asyncio.gather(
+            *(put(publisher, task=order(name)) for name in ("warm", "hot"))
+        )  # threads have handles, too
         before = handles()
         await threads.cancel(work(publisher))
         assert handles() == before
-        assert files(tmp_path / "orders") == {"warm.pdf"}
+        assert files(tmp_path / "orders") == {"warm.pdf", "hot.pdf"}
         assert sizes == ([] if stage == "begin" else [len(DATA)])
 
 

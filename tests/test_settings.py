@@ -71,6 +71,7 @@ def test_defaults():
         "checks": 64,
         "downloads": 8,
         "max_file_bytes": 10 * 2**30,
+        "disk_reserve": 2**30,
         "idle_timeout": 30.0,
         "floor_rate": 1024,
         "max_pending": 1_000_000,
@@ -99,6 +100,7 @@ def test_every_field_has_a_setting():
         ("POLLER_INTERVAL_MIN", "10ms", 0.01),
         ("POLLER_DEADLINE", "90", 90.0),
         ("POLLER_MAX_FILE_BYTES", "1MB", 10**6),
+        ("POLLER_DISK_RESERVE", "0", 0),
         ("POLLER_ALLOWED_HOSTS", "shop.local, 10.0.0.7,", ("shop.local", "10.0.0.7")),
         (
             "POLLER_ALLOWED_ORIGINS",
@@ -132,6 +134,7 @@ def test_values(name, text, value):
         ("POLLER_ATTEMPTS", "1.5", "whole number"),
         ("POLLER_MAX_FILE_BYTES", "0", "more than nothing"),
         ("POLLER_MAX_FILE_BYTES", "10 Gigs", "a size such as"),
+        ("POLLER_DISK_RESERVE", "-1GiB", "a size such as"),
         ("POLLER_INTERVAL_MIN", "9ms", "too short"),
         ("POLLER_INTERVAL_MIN", "soon", "a duration such as"),
         ("POLLER_DEADLINE", "0", "too short"),

@@ -45,6 +45,7 @@ class Folder:
             "POLLER_ORDERS_DIR": str(self.orders),
             "POLLER_STORE": str(self.path / "orders.json"),
             "POLLER_INTERVAL_MIN": "250ms",
+            "POLLER_DISK_RESERVE": "0",
             "POLLER_GRACE": "500ms",
         }
 

@@ -46,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     checks: int
     downloads: int
     max_file_bytes: int
+    disk_reserve: int
     idle_timeout: float
     floor_rate: int
     max_pending: int

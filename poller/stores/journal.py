@@ -69,6 +69,7 @@ from zlib import crc32
 import msgspec
 
 from poller.errors import StoreDamaged
+from poller.machine import boot_id
 from poller.stores.files import Files, NewFile
 
 FORMAT = 1
@@ -159,14 +160,6 @@ _header = msgspec.json.Decoder(Header)
 _formatted = msgspec.json.Decoder(_Formatted)
 _ZEROS = re.compile(rb"\0+")
 _SECTOR = 512
-
-
-def boot_id() -> str:
-    """Name the machine's current boot, as well as this system can tell."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return "unknown"
 
 
 def encode(changes: Sequence[Change]) -> bytes:

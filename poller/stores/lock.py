@@ -21,8 +21,9 @@ import filelock
 import psutil
 
 from poller.errors import ConfigurationError, StoreDamaged, StoreError, StoreLocked
+from poller.machine import boot_id
 from poller.stores.files import Files, identity
-from poller.stores.journal import Header, Reader, boot_id
+from poller.stores.journal import Header, Reader
 from poller.stores.survey import Names
 from poller.units import iso
 

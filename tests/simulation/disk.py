@@ -123,7 +123,7 @@ class StoreDisk:
 
 
 class FolderOs:
-    """Stands in for the ``os`` that the publisher uses; knows what of the orders folder is not synced yet.
+    """Stands in for the ``os`` that the orders folder is kept with; knows what of it is not synced yet.
 
     Attributes:
         plan: of this process.
@@ -134,7 +134,7 @@ class FolderOs:
         self.plan: Plan
         self._chance = chance
         self._synced: set[int] = set()
-        self._created: list[int] = []
+        self._locked: list[int] = []
         self._pending: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -161,16 +161,16 @@ class FolderOs:
     def open(self, path: Any, flags: int, *args: Any, **where: Any) -> int:
         self.plan(0, "create" if flags & os.O_CREAT else "open")
         descriptor = os.open(path, flags, *args, **where)
-        if flags & os.O_CREAT:
-            self._created.append(descriptor)
+        if flags & (os.O_CREAT | os.O_RDWR):
+            self._locked.append(descriptor)
         return descriptor
 
     def unlock(self) -> None:
         """Let go of the locks on partials, as the end of a process does."""
-        for descriptor in self._created:
+        for descriptor in self._locked:
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
-        self._created.clear()
+        self._locked.clear()
 
     def lose_power(self) -> None:
         """Leave what may be found of names and contents that were not synced."""
@@ -181,6 +181,13 @@ class FolderOs:
         for path in self.published():
             if path.stat().st_ino not in self._synced:
                 os.truncate(path, self._chance.randint(0, path.stat().st_size - 1))
+        for path in self.partials():
+            if path.stat().st_ino not in self._synced:
+                path.write_bytes(b"\0" * path.stat().st_size)
+
+    def partials(self) -> list[Path]:
+        """Give the files that are still being received, or were."""
+        return sorted((self.folder / ".partial").glob("*.part"))
 
     def published(self) -> list[Path]:
         """Give the files that the shop sees."""

@@ -31,6 +31,7 @@ class Task:
 
     Attributes:
         fate: ``ok``, ``failed``, ``gone``, ``never`` (it runs for ever) or ``poisoned`` (asking about it ends in 502).
+        tag: the ETag of its file; empty if it has none.
         made_at, lag: when it was started, and the seconds until every replica knows.
         finish_at: when it ends.
     """
@@ -43,6 +44,7 @@ class Task:
         self.content = chance.randbytes(chance.choice((200, 3000, 40_000)))
         self.sha256 = sha256(self.content).hexdigest()
         self.kind = chance.choice(("application/pdf", "image/png", "application/x-strange"))
+        self.tag = chance.choice(("", f'"{name}"', f'"{name}"', f'W/"{name}"'))
 
     def lost(self, at: float) -> bool:
         """Tell whether its file can no longer be had."""
@@ -83,16 +85,16 @@ class GraFx:
         if parts.path == "/oauth/token":
             return self._token(request)
         if request.url in self._links and Origin.of(request.url) != Origin.of(BASE):
-            return self._file(request.url)
+            return self._file(request)
         if not self._let_in(credentials):
             return Answer(401, b'{"detail":"who are you?"}')
         if request.url in self._links:
-            return self._file(request.url)
+            return self._file(request)
         if not parts.path.startswith(TASKS):
             return Answer(200, b"it was the font")
         name, _, rest = parts.path.removeprefix(TASKS).partition("/")
         task = self.tasks.get(unquote(name))
-        return self._content(task) if rest == "download" and task else self._state(task)
+        return self._content(task, request) if rest == "download" and task else self._state(task)
 
     def _token(self, request: Request) -> Answer:
         if self._locked() or msgspec.json.decode(request.body or b"{}").get("client_secret") != SECRET:
@@ -126,15 +128,24 @@ class GraFx:
         self._links[link] = (task.name, self._time() + self._chance.choice((2.0, 600.0, 3600.0)))
         return msgspec.json.encode({"data": {"taskId": task.name}, "links": {"download": link}})
 
-    def _file(self, link: str) -> Answer:
-        name, until = self._links[link]
+    def _file(self, request: Request) -> Answer:
+        name, until = self._links[request.url]
         task = self.tasks[name]
-        return self._content(task) if self._time() < until else Answer(self._chance.choice((403, 404)))
+        return self._content(task, request) if self._time() < until else Answer(self._chance.choice((403, 404)))
 
-    def _content(self, task: Task) -> Answer:
+    def _content(self, task: Task, request: Request) -> Answer:
         if task.fate != "ok" or self._time() < task.finish_at or task.lost(self._time()):
             return Answer(404)
-        return Answer(200, task.content, {"content-type": task.kind})
+        headers = {"content-type": task.kind, **({"etag": task.tag} if task.tag else {})}
+        first = int(request.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        if not first or request.headers["If-Range"] != task.tag or self._chance.random() < 0.2:
+            return Answer(200, task.content, headers)
+        return self._rest(task.content, self._chance.choice((first,) * 9 + (first + 1,)), headers)
+
+    def _rest(self, content: bytes, first: int, headers: Mapping[str, str]) -> Answer:
+        """Answer with the rest of a file, which now and then is not the one that was asked for."""
+        span = f"bytes {first}-{len(content) - 1}/{len(content)}"
+        return Answer(206, content[first:], {**headers, "content-range": span})
 
     def about(self, url: str) -> str:
         """Tell which task an address is about; empty if none."""

@@ -94,13 +94,13 @@ class Network:
 
     def _body(self, request: Request, credentials: Mapping[str, str], about: str) -> Body:
         answer = self._disturbed() or self._grafx.answer(request, credentials)
-        is_file = answer.status == 200 and "content-type" in answer.headers
+        is_file = answer.status in {200, 206} and "content-type" in answer.headers
         if is_file and self._weather.mishap(0.3):
             page = {"content-type": "text/html"}
             answer = self._chance.choice((Answer(200, b"<html>sorry</html>", page), Answer(200, b"", answer.headers)))
         framed = not is_file or self._chance.random() < 0.8
         fault = self._fault(framed=framed) if answer.body else ""
-        self.dealt[about] += bool(fault) or answer.status not in {200, 202, 204} or _is_wrong(answer)
+        self.dealt[about] += bool(fault) or answer.status not in {200, 202, 204, 206} or _is_wrong(answer)
         return Body(request.url, answer, fault, framed=framed, cut=self._cut(answer), pace=self._chance.uniform(0, 2))
 
     def _disturbed(self) -> Answer | None:

@@ -7,13 +7,13 @@ import logging
 import random
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from poller import folders, partials
 from poller import poller as polling
 from poller import publisher as publishing
 from poller.bus import Bus
@@ -25,6 +25,7 @@ from poller.lane import Lane, Limits
 from poller.log import Narrator, configure
 from poller.order import Key, Order, State
 from poller.pace import Pace
+from poller.partials import Slot
 from poller.poller import Poller
 from poller.publisher import Publisher
 from poller.redact import Redactor
@@ -35,7 +36,7 @@ from poller.stores.tinydb import TinyStore
 from tests.clock import EPOCH
 from tests.grafx import SECRET, grafx
 from tests.simulation.checker import Checker
-from tests.simulation.clock import Ended, Loop, Queue, Thread
+from tests.simulation.clock import Ended, Inline, Loop, Queue, Thread
 from tests.simulation.disk import FolderOs, Plan, StoreDisk, Watch
 from tests.simulation.grafx import GraFx
 from tests.simulation.history import History
@@ -87,6 +88,7 @@ class World:
         self.checker = Checker(self.history, self.grafx.tasks, self.shop.asked, self.network.dealt, calm)
         self._jumps = self._clock_jumps(self._draw("jumps"))
         self._ends = self._draw("ends")
+        self.boot = 1
 
     def _draw(self, purpose: str) -> random.Random:
         return random.Random(f"{self._seed} {purpose}")
@@ -161,6 +163,7 @@ class World:
         self.history.note(self.time(), "power lost" if power else "killed")
         life.die()
         if power:
+            self.boot += 1
             self.disk.lose_power()
             self.folder.lose_power()
 
@@ -234,8 +237,7 @@ class Life:
             return
         assert self.store is not None
         world.checker.found({order.task_id: order for order in await self._orders()})
-        if partials := list((world.folder.folder / ".partial").iterdir()):
-            world.history.breach(f"{len(partials)} partials of the dead are left")
+        await self._see_partials()
         await self._work(self.store)
 
     def _ledger(self, *args: Any, **named: Any) -> Ledger:
@@ -247,8 +249,21 @@ class Life:
         with patch.object(tinydb, "Ledger", self._ledger):
             await self._open(world, chance)
         self.folder = Publisher(
-            folder=world.folder.folder, pattern="{task_id}{ext}", executor=Executor(), now=world.now
+            folder=world.folder.folder,
+            pattern="{task_id}{ext}",
+            executor=Inline(),
+            now=world.now,
+            boot=str(world.boot),
         )
+        assert self.store is not None
+        await self.folder.partials.sweep(self.store.get)
+
+    async def _see_partials(self) -> None:
+        """See that what an earlier process left of a file is left for an order that waits for it."""
+        waited_for = {Slot.of(order).family for order in await self._pending()}
+        for path in (self.world.folder.folder / ".partial").iterdir():
+            if path.name.partition("-")[0] not in waited_for:
+                self.world.history.breach(f"the partial {path.name} is left, and nobody waits for it")
 
     async def _open(self, world: World, chance: random.Random) -> None:
         self.store = await TinyStore.open(
@@ -275,6 +290,7 @@ class Life:
         """Begin, and tell what is there."""
         await self._begin()
         assert self.store is not None
+        await self._see_partials()
         orders = await self._orders()
         histories = {order.task_id: (await self.store.history(order.key)).events for order in orders}
         await self.store.close()
@@ -342,6 +358,8 @@ class Life:
     def _poller(self, store: TinyStore) -> Poller:
         bus = Bus()
         bus.listen(Narrator())
+        assert self.folder is not None
+        bus.listen(self.folder.partials.told)
         bus.listen(lambda order, event: self.world.history.tell(self.world.time(), order, event))
         lane = self._lane(store, bus)
         return Poller(lanes=[lane], store=store, tell=bus.tell, now=self.world.now, grace=25.0, retention=1e9)
@@ -383,6 +401,9 @@ def _replaced(world: World) -> Iterator[None]:
         patch.object(polling, "_MEND_FIRST", _MEND),
         patch.object(tinydb, "time", SimpleNamespace(monotonic=clock)),
         patch.object(publishing, "os", world.folder),
+        patch.object(partials, "os", world.folder),
+        patch.object(partials, "LEAST", 1000),
+        patch.object(folders, "os", world.folder),
     ):
         try:
             yield
