@@ -18,7 +18,7 @@ from poller import wire as wires
 from poller.redact import Redactor
 from tests.canary import Watch
 from tests.hostile import Play, Seen, answer, hostile, reply
-from tests.remote_from_hell import close, drip, echo, endless, half_close, hang_up, rst, script, stall
+from tests.remote_from_hell import Act, close, drip, echo, endless, half_close, hang_up, rst, script, stall
 from tests.spine import ATTEMPTS, PNG, SECRET, SIGNED, TOKEN, Spine, spine
 
 pytestmark = pytest.mark.usefixtures("watch")  # no secret of any test gets out
@@ -292,6 +292,53 @@ RANGES = {
     "416": file(spelled(416, b"", Content_Range="bytes */5")),
 }
 
+PATIENT = {"attempts": 5}
+NAMED = head(SIZE, 'ETag: "one"') + FILE
+OTHER = b"\x89PNG" + FILE[:-4]
+"""Another file of the same length."""
+
+
+def rest(data: bytes = FILE, tag: str = '"one"', *, off: int = 0, total: int | str = len(FILE), **headers: str) -> Act:
+    """Send the rest that was asked for, with what the row has wrong."""
+
+    def spell(seen: Seen) -> bytes:
+        first = int((seen.header("range") or "bytes=0-")[6:-1]) + off
+        where = f"bytes {first}-{len(data) - 1}/{total}"
+        return spelled(206, data[first:], Content_Type="image/png", Content_Range=where, ETag=tag, **headers)
+
+    return echo(spell)
+
+
+def resumed(*acts: Any, **more: Any) -> Row:
+    """Cut a transfer, do *acts* to who asks for the rest, and then send the whole: it comes as it is, unmixed."""
+    plays = (script(NAMED[: FAR + 20], close), script(*acts), script(NAMED))
+    return Row(fetched=plays, **{"cause": None, "spent": 0, "asks": 2, "fetches": 3, **more})
+
+
+RESUMED = {
+    "the rest": resumed(rest(), fetches=2),
+    "the whole": resumed(NAMED, fetches=2),
+    "the whole of another file": resumed(head(SIZE, 'ETag: "two"') + FILE, fetches=2),
+    "a wrong start": resumed(rest(off=5)),
+    "a start before": resumed(rest(off=-5)),
+    "a wrong total": resumed(rest(total=len(FILE) + 5)),
+    "an unknown total": resumed(rest(total="*")),
+    "another file": resumed(rest(OTHER, '"two"')),
+    "a weak tag": resumed(rest(tag='W/"one"')),
+    "no tag": resumed(rest(tag="")),
+    "an encoded rest": resumed(rest(Content_Encoding="gzip")),
+    "no place": resumed(spelled(206, FILE)),
+    "several parts": resumed(spelled(206, FILE, Content_Type="multipart/byteranges; boundary=x", ETag='"one"')),
+    "416": resumed(spelled(416, b"", Content_Range=f"bytes */{len(FILE)}")),
+    "412": resumed(spelled(412)),
+    "503": resumed(spelled(503), asks=3, knobs=PATIENT),
+    "a dead link": resumed(spelled(403), asks=3, knobs=PATIENT),
+    "a page": resumed(spelled(200, HTML, Content_Type="text/html"), asks=3, knobs=PATIENT),
+    "a rest that is short": resumed(rest(FILE[:-5])),
+    "a reset": resumed(rst),
+    "silence": resumed(stall, asks=3, knobs={**IMPATIENT, **PATIENT}),
+}
+
 PAGES = {
     "HTML": wrong(spelled(200, HTML, Content_Type="text/html"), said="a page"),
     "HTML as an image": wrong(spelled(200, HTML, Content_Type="image/png"), said="a page"),
@@ -395,6 +442,7 @@ ROWS = {
         "framing": FRAMING,
         "interim": INTERIM,
         "range": RANGES,
+        "resumed": RESUMED,
         "page": PAGES,
         "link": LINKS,
         "leading": LEADING,
@@ -466,8 +514,9 @@ async def see(row: Row, tmp_path: Path, watch: Watch, **more: Any) -> None:
         assert len(order["files"]) == (0 if row.cause else 1)
         if row.spent:
             await see_cured(it, row)
-        assert it.files == expected(await it.shop.orders())
+        orders = await it.shop.orders()
         assert not [line for line in it.lines if line["event"] in FAULTS]
+    assert it.files == expected(orders)
     assert not it.leaked
 
 
