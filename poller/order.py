@@ -197,7 +197,7 @@ def _judge(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:
         case NotReady():
             return _wait(order, outcome, now, policy)
         case Absent() if policy.forgives(order, now):
-            return _wait(order, NotReady(), now, policy)
+            return _wait(order, NotReady(retry_after=outcome.retry_after), now, policy)
         case Absent() | Gone():
             return _fail(_asked(order), Cause.GONE, outcome.reason)
         case Refused():

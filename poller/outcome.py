@@ -103,7 +103,13 @@ class Gone(Setback, frozen=True, kw_only=True):
 
 
 class Absent(Setback, frozen=True, kw_only=True):
-    """The remote does not know the task; shortly after its creation that may pass."""
+    """The remote does not know the task; shortly after its creation that may pass.
+
+    Attributes:
+        retry_after: the remote's wish, in seconds.
+    """
+
+    retry_after: float | None = None
 
 
 class LinkExpired(Setback, frozen=True, kw_only=True):

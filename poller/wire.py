@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
 from yarl import URL
 
 from poller import __version__
@@ -59,6 +61,7 @@ class Body:
         self.headers: Mapping[str, str] = _headers(response)
         self.length = response.content_length
         self.framed = self.length is not None or "chunked" in self.headers.get("transfer-encoding", "").lower()
+        self._line = None if self.framed or response.connection is None else _Line(response.connection)
 
     async def blocks(self, size: int = BLOCK) -> AsyncGenerator[bytes, None]:
         """Give the body in blocks of at least *size* bytes, the last one excepted.
@@ -66,6 +69,13 @@ class Body:
         Raises:
             Aborted: it stopped before its end, or for too long.
         """
+        async with aclosing(self._gathered(size)) as blocks:
+            async for block in blocks:
+                yield block
+        if self._line is not None and self._line.was_cut():
+            raise Aborted(Trouble(reason="the connection was cut where the body ended", address=bare(self.url)))
+
+    async def _gathered(self, size: int) -> AsyncGenerator[bytes, None]:
         gathered, cut = bytearray(), None
         try:
             with _ours(self.url, own=False):
@@ -95,13 +105,38 @@ class Body:
             Aborted: it stopped before its end, or it is longer than *limit* bytes.
         """
         whole = bytearray()
-        async with aclosing(self.blocks(BLOCK // 16)) as blocks:
+        async with aclosing(self._gathered(BLOCK // 16)) as blocks:
             async for block in blocks:
                 whole += block
                 if len(whole) > limit:
                     reason = f"the reply is longer than {limit} bytes"
                     raise Aborted(Trouble(reason=reason, status=self.status, address=bare(self.url)))
         return bytes(whole)
+
+
+class _Line:
+    """The connection under a body that nothing but its end ends: it must end as it should (RFC 9112, 9.8)."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._protocol = connection.protocol
+        transport = connection.transport
+        self._tls: ssl.SSLObject | None = None if transport is None else transport.get_extra_info("ssl_object")
+
+    def was_cut(self) -> bool:
+        """Tell, once it has ended, whether it was reset, or hung up on without TLS's goodbye."""
+        error = None if self._protocol is None else self._protocol.exception()
+        return isinstance(error, OSError) or not self._goodbye()
+
+    def _goodbye(self) -> bool:
+        if self._tls is None:
+            return True
+        try:
+            self._tls.read(1)
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            pass
+        return False
 
 
 class Floor:
@@ -252,9 +287,20 @@ def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
     return headers
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Leaves alone a connection on which something came that nobody had asked for: it would answer the next request."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Any]) -> Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is None or not connection.protocol.should_close:
+                break
+            connection.close()
+        return connection
+
+
 def _session(connections: int, idle_timeout: float, **dialling: Any) -> aiohttp.ClientSession:
     """Open a session that adds nothing of its own: no cookies, proxies, decoding, redirects or rewriting."""
-    connector = aiohttp.TCPConnector(limit=connections, limit_per_host=connections, **dialling)
+    connector = _Connector(limit=connections, limit_per_host=connections, **dialling)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -316,6 +362,8 @@ def _said(error: Exception) -> str:
             return words
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect: {error.os_error.strerror or type(error.os_error).__name__}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"the connection failed: {error.strerror}"
     return f"the request failed ({type(error).__name__})"
 
 

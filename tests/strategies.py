@@ -79,7 +79,7 @@ _outcomes: dict[type, st.SearchStrategy[Outcome]] = {
     Interrupted: st.builds(Interrupted),
     Refused: st.builds(Refused, **_setback, report_at=st.none() | lines, report=st.none() | lines),
     Gone: st.builds(Gone, **_setback),
-    Absent: st.builds(Absent, **_setback),
+    Absent: st.builds(Absent, **_setback, retry_after=wishes),
     LinkExpired: st.builds(LinkExpired, **_setback | {"status": st.sampled_from([401, 403, 404, 410])}),
     Trouble: st.builds(Trouble, **_setback, retry_after=wishes, cause=st.sampled_from(Cause), advanced=st.booleans()),
     Unsafe: st.builds(Unsafe, **_setback),

@@ -13,7 +13,7 @@ import threading
 import tracemalloc
 import zlib
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from hashlib import sha256
@@ -32,6 +32,7 @@ from poller.publisher import Publisher
 from poller.remote import Link, Ready
 from tests.grafx import TOKEN, issues, order, talking
 from tests.hostile import Hostile, Seen, answer, endlessly, hostile, reply, say
+from tests.suspensions import Steps, ended
 
 MIB = 2**20
 PNG = {"Content-Type": "image/png"}
@@ -634,57 +635,21 @@ def test_a_full_disk_is_our_own_fault(tmp_path: Path) -> None:
 # --- cancellation
 
 
-class Steps:
-    """Drives a coroutine and cancels it at its n-th suspension."""
-
-    def __init__(self, work: Coroutine[Any, Any, Outcome], number: int) -> None:
-        self._work = work
-        self._left = number
-        self.cancelled = False
-
-    def __await__(self) -> Generator[Any, Any, Outcome]:
-        send, value = self._work.send, None
-        while True:
-            try:
-                waits = send(value)
-            except StopIteration as end:
-                return end.value
-            if self._left == 0:
-                self.cancelled = True
-                task = asyncio.current_task()
-                assert task is not None
-                task.cancel()
-            self._left -= 1
-            try:
-                send, value = self._work.send, (yield waits)
-            except BaseException as error:
-                send, value = self._work.throw, error
-
-
 @pytest.mark.parametrize("framing", ["length", "close"])
 async def test_a_cancellation_at_every_await(tmp_path: Path, framing: str) -> None:
     """At each of them: no stray file, and the file is published and reported, or neither."""
-
-    async def stepped(there: Yard, number: int) -> tuple[bool, Outcome | None]:
-        steps = Steps(there.fetch(task=order(f"T{number}")), number)
-
-        async def drive() -> Outcome:
-            return await steps
-
-        task = asyncio.create_task(drive())
-        await asyncio.wait([task])
-        return steps.cancelled, None if task.cancelled() else task.result()
-
     async with yard(tmp_path) as there:
         there.server.on("/file", answer(200, FILE * 1000, PNG, framing=framing))
         uncancelled = number = 0
         while uncancelled < 3:  # how often it suspends is the network's business, too
-            cancelled, seen = await stepped(there, number)
+            steps = Steps(there.fetch(task=order(f"T{number}")), number)
+            task = await ended(steps)
+            seen = None if task.cancelled() else task.result()
             name = f"T{number}.png"
             assert there.files == ({name: FILE * 1000} if isinstance(seen, Published) else {}), number
             assert seen is None or isinstance(seen, Published), (number, seen)
             (there.folder / name).unlink(missing_ok=True)
-            uncancelled += not cancelled
+            uncancelled += not steps.cancelled
             number += 1
         assert number > 10
 

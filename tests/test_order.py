@@ -368,6 +368,12 @@ def test_an_unknown_task_is_forgiven_for_five_checks_and_a_minute(checks: int, a
     assert after.checks == checks + 1
 
 
+def test_an_unknown_task_is_asked_about_when_the_remote_wishes() -> None:
+    """Its 404 may say when to come again."""
+    after = decide(FRESH, Absent(reason="unknown", status=404, retry_after=77.0), NOW, PACE)
+    assert (_end(after), after.due_at) == ("pending", NOW + 77.0)
+
+
 def test_a_retry_is_forgiven_afresh() -> None:
     """A new generation gets the same grace as a new order."""
     gone = decide(SITUATIONS["known"], SAMPLES["absent"], NOW, PACE)

@@ -83,13 +83,14 @@ MEANINGS = {404: Absent, 410: Gone, 400: Refused, 405: Refused, 422: Refused}
 
 
 def test_every_status_has_its_meaning() -> None:
-    """Five statuses are a word of the remote's; every other one may go right next time, and when it wishes."""
+    """Five statuses are a word of the remote's; every other one may go right next time. Its wish to wait is kept."""
     for status in range(100, 600):
         reply = Reply(status=status, headers={}, body=b"", url="https://r.example/", retry_after=7.0)
         answer = judge(reply, address="https://r.example/t", reason="because")
         told: dict[str, Any] = {"reason": "because", "status": status, "address": "https://r.example/t"}
         kind = MEANINGS.get(status)
-        assert answer == (kind(**told) if kind else Trouble(**told, retry_after=7.0))
+        wishes = {"retry_after": 7.0} if kind in {None, Absent} else {}
+        assert answer == (kind or Trouble)(**told, **wishes)
 
 
 def test_an_early_end_carries_its_outcome() -> None:

@@ -4,9 +4,7 @@ import asyncio
 import errno
 import os
 import resource
-import shutil
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +20,7 @@ from poller.remote import Aborted, Request
 from poller.wire import BLOCK, Floor, Wire
 from tests.grafx import grafx, wired
 from tests.hostile import Hostile, answer, endlessly, hostile, reply, say
+from tests.remote_from_hell import close, hang_up, marks, rst, script, until
 
 CREDENTIALS = {"Authorization": "Bearer canary-token"}
 SIGNED = "?X-Signature=canary-signature"
@@ -231,6 +230,56 @@ async def test_a_reply_cut_anywhere_is_trouble_or_whole(framing: str, then: str)
                 assert whole[:cut].endswith((b"0\r\n", b"0\r\n\r")), "only the last blank line may be missing"
             else:
                 assert isinstance(seen, Trouble), cut
+
+
+async def blocks(wire: Wire, url: str) -> bytes | Outcome:
+    """Get an address as a file is got."""
+    try:
+        async with wire.send(Request(method="GET", url=url), {}) as body:
+            return b"".join([block async for block in body.blocks()])
+    except Aborted as aborted:
+        return aborted.outcome
+
+
+async def test_a_reset_is_not_the_end_of_a_file() -> None:
+    """Where nothing but the end of the connection ends the body, it has to end as it should (RFC 9112, 9.8)."""
+    async with hostile() as server, wired(grafx(server.base)) as wire:
+        server.on("/closed", script(b"HTTP/1.1 200 OK\r\n\r\nhello", close))
+        server.on("/reset", script(b"HTTP/1.1 200 OK\r\n\r\nhello", rst))
+        assert await blocks(wire, f"{server.base}/closed") == b"hello"
+        seen = await blocks(wire, f"{server.base}/reset{SIGNED}")
+        assert seen == Trouble(reason="the connection was cut where the body ended", address=f"{server.base}/reset")
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_an_end_without_a_goodbye_is_not_the_end_of_a_file(tls: ssl.SSLContext) -> None:
+    """The same over TLS, where a cut needs no reset; with a length, the goodbye says nothing new."""
+    async with hostile(ssl=tls) as server, wired(grafx(server.base)) as wire:
+        for end in (close, hang_up):
+            server.on("/bare", script(b"HTTP/1.1 200 OK\r\n\r\nhello", end))
+            server.on("/length", script(reply(200, b"hello"), end))
+            assert isinstance(await blocks(wire, f"{server.base}/bare"), bytes if end is close else Trouble)
+            assert await blocks(wire, f"{server.base}/length") == b"hello"
+            assert (await get(wire, f"{server.base}/bare"))[1] == b"hello"  # JSON tells by itself
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_second_reply_does_not_answer_the_next_request(late: bool) -> None:
+    """Whoever comes next would be told what somebody else was: that connection is not used again."""
+    go_on, said = asyncio.Event(), asyncio.Event()
+    async with hostile() as server, wired(grafx(server.base)) as wire:
+        pause = (until(go_on),) if late else ()
+        server.on("/x", script(reply(200, b"one"), *pause, reply(200, b"another"), marks(said)))
+        server.on("/y", answer(200, b"mine"))
+        assert (await get(wire, f"{server.base}/x"))[1] == b"one"
+        go_on.set()
+        await said.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert (await get(wire, f"{server.base}/y"))[1] == b"mine"
+        assert server.dials == 2
+        assert (await get(wire, f"{server.base}/y"))[1] == b"mine"
+        assert server.dials == 2
 
 
 async def test_a_silent_remote_is_given_up() -> None:
@@ -530,35 +579,6 @@ async def test_what_the_operator_configured_may_be_inner_and_plain() -> None:
 
 
 # --- TLS
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Make a certificate for loopback, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("there is no openssl here to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    where = ["-keyout", folder / "key.pem", "-out", folder / "cert.pem"]
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"]
-    subprocess.run([openssl, "req", "-x509", *kind, *where, *names], check=True, capture_output=True)
-    return folder / "cert.pem", folder / "key.pem"
-
-
-@pytest.fixture
-def tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    """Give a server's side of that certificate."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
-    return context
-
-
-@pytest.fixture
-def trusted(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trust that certificate."""
-    context = ssl.create_default_context(cafile=certificate[0])
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", context)
 
 
 async def test_an_invalid_certificate_locks_the_remote_itself(tls: ssl.SSLContext) -> None:

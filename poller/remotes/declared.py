@@ -31,7 +31,7 @@ from poller.remotes.oauth2 import ClientCredentials
 from poller.remotes.page import NAMED, Page, Report, Step
 
 _DOTS = frozenset({".", ".."})
-_BAD: dict[str, type[Refused | Gone | Absent]] = {"failed": Refused, "gone": Gone, "absent": Absent}
+_BAD: dict[str, type[Refused | Gone]] = {"failed": Refused, "gone": Gone}
 REPORT_CHARACTERS = 2**16
 """No report needs more. It is cut to what is kept once its secrets are masked: half a secret looks like none."""
 
@@ -110,7 +110,7 @@ class DeclaredRemote:
     def _unreadable(self, error: JMESPathError) -> Trouble:
         return Trouble(reason=f"the reply cannot be read as the page of {self.name} says: {error}")
 
-    def _verdict(self, step: Step, reply: Reply, seen: dict[str, Any], order: Order) -> Answer:
+    def _verdict(self, step: Step, reply: Reply, seen: dict[str, Any], order: Order) -> Answer:  # noqa: PLR0911 - one line a verdict
         reason, address = _reason(step, seen, reply), bare(reply.url)
         verdict = next((name for name, expression in step.verdicts if _truth(expression, seen)), None)
         match verdict:
@@ -122,7 +122,9 @@ class DeclaredRemote:
                 return NothingToFetch()
             case "confirm":
                 return NeedsConfirming()
-            case "failed" | "gone" | "absent":
+            case "absent":
+                return Absent(reason=reason, status=reply.status, address=address, retry_after=reply.retry_after)
+            case "failed" | "gone":
                 return _BAD[verdict](reason=reason, status=reply.status, address=address)
             case _:
                 return judge(reply, address=address, reason=reason)
