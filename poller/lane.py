@@ -79,8 +79,8 @@ class Lane:
         return [step.task for step in self._steps.values()]
 
     def attends(self, key: Key) -> bool:
-        """Tell whether a step of this order is under way."""
-        return key in self._steps
+        """Tell whether a step of this order is under way that does not know yet what it has come to."""
+        return self._asks(key)
 
     def wake(self) -> None:
         """Look again: something may be due, or a slot free."""

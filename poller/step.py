@@ -182,8 +182,11 @@ class Course:
         self._mind(outcome, now)
         after = fate.decide(order, outcome, now, self._policy)
         event = tell(outcome, after, now)
-        quiet = event.event in QUIET
-        await complete(self._store.save(after, None if quiet else event, durable=after.state is not State.PENDING))
+        kept = None if event.event in QUIET else event
+        if after.state is State.PENDING:
+            await self._store.save(after, kept, durable=False)  # one that is lost costs an early question
+        else:
+            await complete(self._store.save(after, kept))
         self._tell(after, event)
 
     async def _ask(self, order: Order) -> Answer | Outcome:

@@ -28,7 +28,7 @@ SIGNED = "?X-Signature=canary-signature"
 
 async def get(wire: Wire, url: str, credentials: dict[str, str] | None = None, **more: Any) -> tuple[int, bytes, str]:
     """Get an address; give status, body and the address that answered."""
-    async with wire.send(Request(method="GET", url=url), credentials or {}, **more) as body:
+    with await wire.send(Request(method="GET", url=url), credentials or {}, **more) as body:
         return body.status, await body.read(2**20), body.url
 
 
@@ -96,7 +96,7 @@ async def test_a_body_is_sent_with_its_method() -> None:
     async with hostile() as server, wired(grafx(server.base)) as wire:
         server.on("/x", answer(201))
         request = Request(method="POST", url=f"{server.base}/x", headers={"Content-Type": "a/b"}, body=b"hello")
-        async with wire.send(request, CREDENTIALS) as body:
+        with await wire.send(request, CREDENTIALS) as body:
             assert body.status == 201
         [seen] = server.seen
         assert (seen.method, seen.body, seen.header("content-type")) == ("POST", b"hello", "a/b")
@@ -113,7 +113,7 @@ async def test_a_body_comes_whole_and_in_large_blocks(framing: str, size: int) -
     sent = os.urandom(size)
     async with hostile() as server, wired(grafx(server.base)) as wire:
         server.on("/x", answer(200, sent, {"Content-Type": "a/b"}, framing=framing))
-        async with wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
+        with await wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
             blocks = [block async for block in body.blocks()]
         assert b"".join(blocks) == sent
         assert all(len(block) >= BLOCK for block in blocks[:-1])
@@ -127,7 +127,7 @@ async def test_of_a_repeated_header_the_first_counts() -> None:
     """Names are in lower case, whatever the remote wrote."""
     async with hostile() as server, wired(grafx(server.base)) as wire:
         server.on("/x", say(b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 0\r\n\r\n"))
-        async with wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
+        with await wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
             assert body.headers == {"x-a": "1", "content-length": "0"}
 
 
@@ -235,7 +235,7 @@ async def test_a_reply_cut_anywhere_is_trouble_or_whole(framing: str, then: str)
 async def blocks(wire: Wire, url: str) -> bytes | Outcome:
     """Get an address as a file is got."""
     try:
-        async with wire.send(Request(method="GET", url=url), {}) as body:
+        with await wire.send(Request(method="GET", url=url), {}) as body:
             return b"".join([block async for block in body.blocks()])
     except Aborted as aborted:
         return aborted.outcome
@@ -369,7 +369,7 @@ async def test_our_own_slowness_is_not_held_against_the_remote() -> None:
     time = [0.0]
     async with hostile() as server, wired(grafx(server.base), clock=lambda: time[0], floor_rate=1e6) as wire:
         server.on("/x", answer(200, b"x" * (8 * BLOCK)))
-        async with wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
+        with await wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
             came = 0
             async for block in body.blocks():
                 came += len(block)
@@ -409,7 +409,7 @@ async def test_a_redirect_of_a_post_is_not_followed() -> None:
     """What was sent was meant for whom it was sent to."""
     async with hostile() as server, wired(grafx(server.base)) as wire:
         server.on("/x", answer(307, b"", {"Location": "/y"}))
-        async with wire.send(Request(method="POST", url=f"{server.base}/x", body=b"secret"), CREDENTIALS) as body:
+        with await wire.send(Request(method="POST", url=f"{server.base}/x", body=b"secret"), CREDENTIALS) as body:
             assert body.status == 307
         assert server.asked("/y") == []
 
