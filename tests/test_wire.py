@@ -12,12 +12,13 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from poller import wire as wires
 from poller.address import Origin
 from poller.outcome import Locked, Outcome, Stuck, Trouble, Unsafe
 from poller.remote import Aborted, Request
-from poller.wire import BLOCK, Floor, Wire
+from poller.wire import BLOCK, Body, Floor, Wire
 from tests.grafx import grafx, wired
 from tests.hostile import Hostile, answer, endlessly, hostile, reply, say
 from tests.remote_from_hell import close, hang_up, marks, rst, script, until
@@ -655,3 +656,37 @@ async def test_a_cancelled_request_lets_go_of_its_connection() -> None:
         await asyncio.wait([task])
         await ended.wait()
         assert task.cancelled()
+
+
+class Cut:
+    """A response that breaks off after some pieces."""
+
+    status, headers = 200, CIMultiDictProxy(CIMultiDict({"Content-Length": "100"}))
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.content = self
+        self._pieces = list(pieces)
+
+    def read_nowait(self) -> bytes:
+        """Nothing has come by now."""
+        return b""
+
+    def is_eof(self) -> bool:
+        """More is to come."""
+        return False
+
+    async def readany(self) -> bytes:
+        """Give a piece; after the last one, break off."""
+        if self._pieces:
+            return self._pieces.pop(0)
+        raise aiohttp.ClientPayloadError
+
+
+async def test_what_came_before_a_cut_is_handed_on() -> None:
+    """It was gathered for a block that never got full; whoever goes on later has it."""
+    floor = Floor(rate=0.0, window=30.0, clock=lambda: 0.0)
+    body, came = Body(Cut(b"a" * 6, b"b" * 6, b"c"), "https://x.example/", floor, 60.0), []  # type: ignore[arg-type]
+    with pytest.raises(Aborted):
+        async for block in body.blocks(10):
+            came.append(block)
+    assert came == [b"aaaaaabbbbbb", b"c"]
