@@ -12,6 +12,7 @@ from typing import Protocol, TypeGuard
 import structlog
 
 from poller import order as fate
+from poller.breaker import Breaker, Pause
 from poller.errors import Stale, StoreError
 from poller.event import QUIET, Event, tell
 from poller.order import Key, Order, Policy, State
@@ -30,7 +31,6 @@ from poller.outcome import (
     Trouble,
     spoken,
 )
-from poller.pace import Breaker, Pause
 from poller.remote import Answer, Conversation, NeedsConfirming, Ready, Remote
 from poller.shield import complete
 from poller.store import Store
