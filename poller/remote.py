@@ -206,7 +206,7 @@ def judge(reply: Reply, *, address: str, reason: str) -> Answer:
     seen: dict[str, Any] = {"reason": reason, "status": reply.status, "address": address}
     match reply.status:
         case 404:
-            return Absent(**seen)
+            return Absent(**seen, retry_after=reply.retry_after)
         case 410:
             return Gone(**seen)
         case 400 | 405 | 422:
