@@ -18,10 +18,10 @@ from functools import partial
 import msgspec
 import structlog
 
+from poller.breaker import Pause
 from poller.errors import StoreError
 from poller.order import Key, Order
 from poller.outcome import Locked
-from poller.pace import Pause
 from poller.step import Course, Step
 from poller.store import Store
 

@@ -32,6 +32,8 @@ _LEVELS = {
     "link_expired": logging.WARNING,
     "trouble": logging.WARNING,
     "local_fault": logging.ERROR,
+    "unknown_answer": logging.WARNING,
+    "deferred": logging.WARNING,
     "remote_paused": logging.ERROR,
     "failed": logging.ERROR,
 }
