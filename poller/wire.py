@@ -13,8 +13,10 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, cast
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -32,6 +34,8 @@ BLOCK = 2**20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LISTS = frozenset({"content-encoding", "transfer-encoding", "digest", "repr-digest", "content-digest", "x-goog-hash"})
 _HOPS = 5
+_LOOKUPS = 16
+"""Names looked up at once: more links than that are seldom followed at once."""
 _CONNECT_TIMEOUT = 15.0
 _PATIENCE = 60.0
 """For dialling and the head of a reply, and for each piece of its body: a trickle of headers, of 1xx replies or
@@ -206,13 +210,16 @@ class Wire:
         self._floor_rate = floor_rate
         self._clock = clock
         self._patience = max(_PATIENCE, 2 * idle_timeout)
-        self._own = _session(connections, idle_timeout)
-        self._foreign = _session(connections, idle_timeout, socket_factory=_public_socket)
+        self._names = [_Names(min(connections, _LOOKUPS)) for _ in range(2)]
+        self._own = _session(connections, idle_timeout, self._names[0])
+        self._foreign = _session(connections, idle_timeout, self._names[1], socket_factory=_public_socket)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._own.close()
         await self._foreign.close()
+        for names in self._names:
+            await names.close()
 
     @asynccontextmanager
     async def send(
@@ -287,6 +294,31 @@ def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
     return headers
 
 
+class _Names(aiohttp.ThreadedResolver):
+    """Looks names up in threads of its own: slow ones would fill the common threads, and hold up everybody's.
+
+    Args:
+        threads: how many names at once.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(cast("asyncio.AbstractEventLoop", self))  # all that it asks of a loop are the next two
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="names")
+
+    async def getaddrinfo(self, *args: Any, **hints: Any) -> Any:
+        """Find a name's addresses."""
+        ask = partial(socket.getaddrinfo, *args, **hints)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+
+    async def getnameinfo(self, *args: Any) -> Any:
+        """Spell an address."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, socket.getnameinfo, *args)
+
+    async def close(self) -> None:
+        """Look up nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 class _Connector(aiohttp.TCPConnector):
     """Leaves alone a connection on which something came that nobody had asked for: it would answer the next request."""
 
@@ -298,9 +330,9 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
-def _session(connections: int, idle_timeout: float, **dialling: Any) -> aiohttp.ClientSession:
+def _session(connections: int, idle_timeout: float, names: _Names, **dialling: Any) -> aiohttp.ClientSession:
     """Open a session that adds nothing of its own: no cookies, proxies, decoding, redirects or rewriting."""
-    connector = _Connector(limit=connections, limit_per_host=connections, **dialling)
+    connector = _Connector(limit=connections, limit_per_host=connections, resolver=names, **dialling)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

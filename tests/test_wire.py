@@ -4,8 +4,11 @@ import asyncio
 import errno
 import os
 import resource
+import socket
 import ssl
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -568,6 +571,34 @@ async def test_a_name_that_changes_its_mind_is_judged_by_what_is_dialled(monkeyp
         port = server.base.rpartition(":")[2]
         assert isinstance(await outcome(wire, f"https://rebound.example:{port}/x"), Unsafe)
         assert server.dials == 0
+
+
+async def test_slow_names_of_links_hold_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever leads us to names that nobody answers for fills no threads but those of such names."""
+    loop, go_on, asked = asyncio.get_running_loop(), threading.Event(), set[str]()
+    common = ThreadPoolExecutor(2)
+    loop.set_default_executor(common)
+    real = socket.getaddrinfo
+
+    def slow(host: str, *args: Any, **named: Any) -> Any:
+        asked.add(host)
+        if host.endswith(".example"):
+            go_on.wait(20)
+            raise socket.gaierror(socket.EAI_AGAIN, "try again")
+        return real(host, *args, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    async with hostile() as server, wired(grafx(server.base.replace("127.0.0.1", "localhost"))) as wire:
+        server.on("/x", answer(200, b"ok"))
+        names = [f"https://slow-{number}.example/x" for number in range(8)]
+        tasks = [asyncio.create_task(outcome(wire, name)) for name in names]
+        while len(asked) < 2:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            assert (await get(wire, server.base.replace("127.0.0.1", "localhost") + "/x"))[1] == b"ok"
+            await asyncio.to_thread(int)
+        go_on.set()
+        assert {type(seen) for seen in await asyncio.gather(*tasks)} == {Trouble}
 
 
 async def test_what_the_operator_configured_may_be_inner_and_plain() -> None:
