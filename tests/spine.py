@@ -150,6 +150,7 @@ async def spine(
     clock: Callable[[], float] = time.monotonic,
     pace: dict[str, Any] | None = None,
     hiccup: float = 0.0,
+    host: str = "127.0.0.1",
     **changed: Any,
 ) -> AsyncIterator[Spine]:
     """Run everything; see in the end that it holds no connection, and note all that it said."""
@@ -159,6 +160,7 @@ async def spine(
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         _hurry(patch, built, patience=patience, clock=clock, pace=pace or {}, hiccup=hiccup)
         server = await stack.enter_async_context(hostile(**listening))
+        server.base = server.base.replace("127.0.0.1", host)
         other = await stack.enter_async_context(hostile())
         it = Spine(server, other, tmp_path / "orders", built)
         server.on("/oauth/token", answer(200, b'{"access_token":"%s","expires_in":86400}' % TOKEN.encode()))
