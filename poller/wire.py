@@ -81,6 +81,7 @@ class Body:
 
     async def _gathered(self, size: int) -> AsyncGenerator[bytes, None]:
         gathered, cut = bytearray(), None
+        self._floor.begin()
         try:
             with _ours(self.url, own=False):
                 while piece := await self._piece():
@@ -158,8 +159,11 @@ class Floor:
         self._least = rate * window
         self._window = window
         self._clock = clock
-        self._since = clock()
-        self._passed = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a window."""
+        self._since, self._passed = self._clock(), 0
 
     def pass_on(self, count: int, url: str) -> None:
         """Count bytes; at the end of a window, see whether they were enough.
@@ -173,7 +177,7 @@ class Floor:
         if self._passed < self._least:
             reason = f"fewer than {self._least:.0f} bytes came in {self._window:.0f} s"
             raise Aborted(Trouble(reason=reason, address=bare(url)))
-        self._since, self._passed = self._clock(), 0
+        self.begin()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:

@@ -381,6 +381,16 @@ async def test_our_own_slowness_is_not_held_against_the_remote() -> None:
         assert time[0] > 3600.0
 
 
+async def test_our_own_delay_before_the_body_is_not_held_against_the_remote_either() -> None:
+    """Room is made on the disk before the first byte is asked for."""
+    time = [0.0]
+    async with hostile() as server, wired(grafx(server.base), clock=lambda: time[0], floor_rate=1e6) as wire:
+        server.on("/x", answer(200, b"x" * 100))
+        async with wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
+            time[0] += 3600.0
+            assert [block async for block in body.blocks()] == [b"x" * 100]
+
+
 # --- redirects
 
 
@@ -661,6 +671,25 @@ async def test_no_tls_where_tls_was_meant_is_trouble() -> None:
             seen = await outcome(wire, f"{base}/x{SIGNED}")
             assert isinstance(seen, Trouble)
             assert seen.reason == "no secure connection could be made"
+
+
+async def test_a_handshake_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes a connection and then says nothing holds it for as long as dialling may take."""
+    monkeypatch.setattr(wires, "_CONNECT_TIMEOUT", 0.1)
+    gone = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        gone.set()
+
+    async with await asyncio.start_server(mute, "127.0.0.1", 0) as listener:
+        base = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        async with wired(grafx(base)) as wire, asyncio.timeout(10):
+            seen = await outcome(wire, f"{base}/x{SIGNED}")
+            assert isinstance(seen, Trouble)
+            assert seen.reason == "the remote went silent"
+            await gone.wait()
 
 
 # --- ending
