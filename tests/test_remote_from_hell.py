@@ -409,6 +409,9 @@ ANSWERS = (
         "answer with a word nobody knows": said(spelled(200, b'{"state":"transmogrifying"}')),
         "answer without a link": said(spelled(200, b'{"state":"finished"}'), said="no link"),
         "answer with a number for a link": said(spelled(200, b'{"state":"finished","link":7}'), said="no link"),
+        "answer with a thousand and one links": final(
+            "unsafe", spelled(200, b'{"state":"finished","link":[%s]}' % b",".join([b'"/x"'] * 1001)), said="1001 links"
+        ),
         "answer that is no JSON": said(spelled(200, b"finished")),
         "answer that is nothing": said(spelled(200, b"")),
         "answer that is deep": said(spelled(200, b"[" * 500_000)),

@@ -32,6 +32,8 @@ from poller.remotes.page import NAMED, Page, Report, Step
 
 _DOTS = frozenset({".", ".."})
 _BAD: dict[str, type[Refused | Gone]] = {"failed": Refused, "gone": Gone}
+_MOST_LINKS = 1000
+"""A mebibyte of answer holds a quarter of a million, which would keep a download's slot for days."""
 REPORT_CHARACTERS = 2**16
 """No report needs more. It is cut to what is kept once its secrets are masked: half a secret looks like none."""
 
@@ -137,6 +139,8 @@ class DeclaredRemote:
             links = [self._task_url(rule.path, order)]
         if not links:
             return Trouble(reason="the file is ready, but no link says where", status=reply.status)
+        if len(links) > _MOST_LINKS:
+            return Unsafe(reason=f"the answer has {len(links)} links; no task makes so many files", status=reply.status)
         return Ready(links=tuple(self._link(reply.url, link) for link in links))
 
     def _link(self, base: str, link: str) -> Link:
