@@ -290,8 +290,8 @@ class Downloader(Generic[P]):
 _WHOLE, _PARTIAL = 200, 206
 _NO_REST = frozenset({400, 412, 416, 501})
 """Answers to who asked for a part, after which it is worth asking for the whole."""
-_NO_NAME = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
-"""What somebody put in the folder is in the way of this order's name, and of no other's."""
+_NO_NAME = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK})
+"""What is in the folder is in the way of this order's name, and of no other's."""
 
 
 def _local(error: OSError) -> Stuck | Unsafe:

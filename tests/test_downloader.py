@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import gzip
 import hashlib
+import io
 import os
 import resource
 import shutil
@@ -15,6 +16,7 @@ import sys
 import termios
 import threading
 import tracemalloc
+import zipfile
 import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -604,6 +606,32 @@ async def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
         seen = await there.fetch(task=order(filename="a/{task_id}{ext}"))
         assert seen == Unsafe(reason="the file's name cannot be used: Not a directory: a")
         assert there.files == {"a": b"x"}
+
+
+async def test_a_name_with_too_many_versions_is_that_order_s_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the disk's, for which every other download would wait."""
+    monkeypatch.setattr(publishers, "_VERSIONS", 2)
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, FILE, PNG), answer(200, FILE + b"2", PNG))
+        assert isinstance(await there.fetch(), Published)
+        seen = await there.fetch()
+        assert seen == Unsafe(reason="the file's name cannot be used: 2 versions are there already: T1.png")
+        assert there.files == {"T1.png": FILE}
+
+
+async def test_an_archive_is_never_unpacked(tmp_path: Path) -> None:
+    """Whatever its members are called: it is published byte for byte, and nothing comes of them."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("../../evil.sh", "/etc/cron.d/evil", ".partial/evil", "nested.zip"):
+            archive.writestr(name, "#!/bin/sh")
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, packed.getvalue(), {"Content-Type": "application/zip"}))
+        assert isinstance(await there.fetch(), Published)
+        assert there.files == {"T1.zip": packed.getvalue()}
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["orders"]
 
 
 def on_a_full_disk(folder: str) -> None:
