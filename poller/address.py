@@ -1,6 +1,7 @@
 """Addresses: which origin one belongs to, whether it may be dialled, how it may be named."""
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 
@@ -48,14 +49,20 @@ class Origin(NamedTuple):
         found = _AUTHORITY.match(rest)
         if found is None:
             raise ValueError("an address needs a host, plainly spelled in ASCII, and no user before it")
-        port = int(found[3] or _PORTS[scheme])
-        if not 0 < port <= _LAST_PORT:
-            raise ValueError(f"there is no port {port}")
-        return cls(scheme, str(IPv6Address(found[1])) if found[1] else _named(found[2]), port)
+        return _origin(scheme, *found.groups())
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}" + ("" if self.port == _PORTS[self.scheme] else f":{self.port}")
+
+
+@lru_cache(maxsize=1024)
+def _origin(scheme: str, inner: str | None, name: str, digits: str | None) -> Origin:
+    """Read the origin of an IPv6 address or a name; remotes have few of them, and are asked millions of times."""
+    port = int(digits or _PORTS[scheme])
+    if not 0 < port <= _LAST_PORT:
+        raise ValueError(f"there is no port {port}")
+    return Origin(scheme, str(IPv6Address(inner)) if inner else _named(name), port)
 
 
 def bare(url: str) -> str:

@@ -66,7 +66,7 @@ class Client:
             jitter=None,
             logger=None,
             first=hiccup,
-        )(self._once)
+        )(self._again)
 
     def _made(self, auth: Auth | None, learn: Callable[[str], None], clock: Callable[[], float]) -> Keyring | None:
         return None if auth is None else Keyring(auth=auth, run=self._converse, learn=learn, clock=clock)
@@ -92,10 +92,11 @@ class Client:
         """
         request = Request(method="GET", url=link.url, headers=dict(headers), auth=link.auth)
         try:
-            async with self._signed(request, link=True) as body:
-                yield body
+            body = await self._signed(request, link=True)
         except Denied as denied:
             raise Aborted(Locked(reason=str(denied))) from None
+        with body:
+            yield body
 
     async def _converse(self, conversation: Conversation[T]) -> T:
         """Send what is yielded until the answer is returned; failures are thrown in, to be caught there or not."""
@@ -118,12 +119,26 @@ class Client:
         """Get the reply to one request, riding out hiccups if asking twice does no harm."""
         try:
             async with asyncio.timeout(_REPLY_SECONDS):
-                return await (self._patiently if request.method == "GET" else self._reply)(request)
+                return await (self._calmly if request.method == "GET" else self._reply)(request)
         except _Hiccup as hiccup:
             return hiccup.settled()
         except TimeoutError:
             reason = f"the reply took more than {_REPLY_SECONDS:.0f} s"
             raise Aborted(Trouble(reason=reason, address=bare(request.url))) from None
+
+    async def _calmly(self, request: Request) -> Reply:
+        """Ask once; only if there was a hiccup, go to the expense of being prepared for more."""
+        try:
+            return await self._once(request)
+        except _Hiccup as hiccup:
+            first = [hiccup]
+        return await self._patiently(request, first)
+
+    async def _again(self, request: Request, seen: list["_Hiccup"]) -> Reply:
+        """Ask once more; the hiccup that was *seen* is the outcome of the first time."""
+        if seen:
+            raise seen.pop()
+        return await self._once(request)
 
     async def _once(self, request: Request) -> Reply:
         try:
@@ -137,7 +152,7 @@ class Client:
         return reply
 
     async def _reply(self, request: Request) -> Reply:
-        async with self._signed(request) as body:
+        with await self._signed(request) as body:
             return Reply(
                 status=body.status,
                 headers=body.headers,
@@ -146,8 +161,7 @@ class Client:
                 retry_after=retry_after(body.headers.get("retry-after"), self._now()),
             )
 
-    @asynccontextmanager
-    async def _signed(self, request: Request, *, link: bool = False) -> AsyncIterator[Body]:
+    async def _signed(self, request: Request, *, link: bool = False) -> Body:
         """Send *request* with credentials; after a 401, once more with a fresh token.
 
         Args:
@@ -158,19 +172,18 @@ class Client:
             Denied: the login was refused, or a question was with a fresh token.
         """
         if self._keyring is None or not self._is_own(request):
-            async with self._wire.send(request, {}, roam=link) as body:
-                yield body
-            return
+            return await self._wire.send(request, {}, roam=link)
         token = await self._keyring.token()
-        async with self._wire.send(request, self._keyring.headers(token), roam=link) as body:
-            if not self._turned_away(body):
-                yield body
-                return
+        body = await self._wire.send(request, self._keyring.headers(token), roam=link)
+        if not self._turned_away(body):
+            return body
+        body.release()
         token = await self._keyring.replace(token)
-        async with self._wire.send(request, self._keyring.headers(token), roam=link) as body:
-            if not link and self._turned_away(body):
-                raise Denied(f"{bare(request.url)} answered 401 to a fresh token, too")
-            yield body
+        body = await self._wire.send(request, self._keyring.headers(token), roam=link)
+        if link or not self._turned_away(body):
+            return body
+        body.release()
+        raise Denied(f"{bare(request.url)} answered 401 to a fresh token, too")
 
     def _is_own(self, request: Request) -> bool:
         try:

@@ -250,9 +250,9 @@ class Downloader(Generic[P]):
 
     def _refusal(self, body: Body) -> Outcome:
         reason, address = f"the link answered {body.status}", bare(body.url)
-        if body.status in {401, 403, 404, 410}:
-            return LinkExpired(reason=reason, status=body.status, address=address)
         wish = retry_after(body.headers.get("retry-after"), self._now())
+        if body.status in {401, 403, 404, 410}:
+            return LinkExpired(reason=reason, status=body.status, address=address, retry_after=wish)
         return Trouble(reason=reason, status=body.status, address=address, retry_after=wish)
 
     def _demand_small(self, size: int, body: Body) -> None:

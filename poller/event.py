@@ -8,6 +8,7 @@ from poller.outcome import (
     Absent,
     Cause,
     Crowded,
+    Deferred,
     Interrupted,
     LinkExpired,
     Locked,
@@ -18,6 +19,7 @@ from poller.outcome import (
     Setback,
     Stuck,
     Trouble,
+    Unknown,
 )
 
 
@@ -74,6 +76,8 @@ _WORDS: dict[type, str] = {
     Absent: "absent",
     LinkExpired: "link_expired",
     Trouble: "trouble",
+    Unknown: "unknown_answer",
+    Deferred: "deferred",
     Locked: "remote_paused",
     Stuck: "local_fault",
     Crowded: "crowded",

@@ -18,10 +18,10 @@ from functools import partial
 import msgspec
 import structlog
 
+from poller.breaker import Pause
 from poller.errors import StoreError
 from poller.order import Key, Order
 from poller.outcome import Locked
-from poller.pace import Pause
 from poller.step import Course, Step
 from poller.store import Store
 
@@ -79,8 +79,8 @@ class Lane:
         return [step.task for step in self._steps.values()]
 
     def attends(self, key: Key) -> bool:
-        """Tell whether a step of this order is under way."""
-        return key in self._steps
+        """Tell whether a step of this order is under way that does not know yet what it has come to."""
+        return self._asks(key)
 
     def wake(self) -> None:
         """Look again: something may be due, or a slot free."""

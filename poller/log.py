@@ -32,6 +32,8 @@ _LEVELS = {
     "link_expired": logging.WARNING,
     "trouble": logging.WARNING,
     "local_fault": logging.ERROR,
+    "unknown_answer": logging.WARNING,
+    "deferred": logging.WARNING,
     "remote_paused": logging.ERROR,
     "failed": logging.ERROR,
 }
@@ -82,14 +84,18 @@ class Narrator:
 
     def __init__(self) -> None:
         self._log = structlog.get_logger("poller.orders")
+        self._heard = logging.getLogger("poller.orders")
 
     def __call__(self, order: Order, event: Event) -> None:
         """Tell *event* along with the order's whole context."""
+        level = _LEVELS.get(event.event, logging.INFO)
+        if not self._heard.isEnabledFor(level):  # most events are that an order is not ready
+            return
         told = msgspec.to_builtins(event)
         del told["at"], told["event"]
         told["next"] = _next(order, event)
         told.pop("next_at", None)
-        self._log.log(_LEVELS.get(event.event, logging.INFO), event.event, **_context(order), **told)
+        self._log.log(level, event.event, **_context(order), **told)
 
 
 def _context(order: Order) -> dict[str, Any]:

@@ -19,9 +19,9 @@ sets it, and nothing else schedules anything.
                          └─────────┴─────────retry───────────────────────┘
 
 Waiting is not failing: *not ready*, a fault of our own disk, a remote that is paused
-and being stopped spend no attempt. Trouble does, and ``attempts`` counts troubles **in
-a row**: an answer that makes sense starts it afresh, and so does a download that was cut
-after it had got further. States at rest have no ``due_at``;
+or wants fewer requests, and being stopped spend no attempt. Trouble does, and ``attempts``
+counts troubles **in a row**: an answer that makes sense starts it afresh, and so does a
+download that was cut after it had got further. States at rest have no ``due_at``;
 they change only by an explicit retry, which opens a new **generation**.
 
 Asking, downloading and waiting are facts about a process, not about an order, and are
@@ -40,6 +40,7 @@ from poller.outcome import (
     Absent,
     Cause,
     Crowded,
+    Deferred,
     File,
     Gone,
     Interrupted,
@@ -214,6 +215,8 @@ def _judge(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:
             return replace(order, due_at=now + _LOCAL_PAUSE, reason=outcome.reason)
         case Crowded():
             return replace(_asked(order), due_at=now + _CROWD_PAUSE)
+        case Deferred():
+            return replace(order, due_at=policy.next_check(order, now, outcome.retry_after), reason=outcome.reason)
         case Locked():
             return replace(order, due_at=now, reason=outcome.reason)
         case Interrupted():
@@ -238,7 +241,7 @@ def _suffer(order: Order, trouble: Trouble, now: float, policy: Policy) -> Order
 
 
 def _renew_link(order: Order, expiry: LinkExpired, now: float, policy: Policy) -> Order:
-    """Ask again at once for a fresh link; believe the second of two in a row.
+    """Ask again for a fresh link, at once unless another time is wished for; believe the second of two in a row.
 
     A fresh link that answers 410, or any dead link after the time for which the remote
     keeps a file, means that the file is gone.
@@ -248,8 +251,11 @@ def _renew_link(order: Order, expiry: LinkExpired, now: float, policy: Policy) -
     if believed or policy.expired(again, now):
         return _fail(_asked(again), Cause.GONE, expiry.reason)
     if again.expiries > 1:
-        return _suffer(again, Trouble(reason=expiry.reason, cause=Cause.GONE), now, policy)
-    return replace(_asked(again), due_at=now, reason=expiry.reason)
+        trouble = Trouble(reason=expiry.reason, cause=Cause.GONE, retry_after=expiry.retry_after)
+        return _suffer(again, trouble, now, policy)
+    asked = _asked(again)
+    due_at = policy.next_check(asked, now, expiry.retry_after) if expiry.retry_after else now
+    return replace(asked, due_at=due_at, reason=expiry.reason)
 
 
 def _within(order: Order, outcome: Outcome, now: float) -> Order:

@@ -113,7 +113,13 @@ class Absent(Setback, frozen=True, kw_only=True):
 
 
 class LinkExpired(Setback, frozen=True, kw_only=True):
-    """The link was dead when we followed it; a new check gets a fresh one."""
+    """The link was dead when we followed it; a new check gets a fresh one.
+
+    Attributes:
+        retry_after: the wish of whoever answered, in seconds.
+    """
+
+    retry_after: float | None = None
 
 
 class Trouble(Setback, frozen=True, kw_only=True):
@@ -128,6 +134,26 @@ class Trouble(Setback, frozen=True, kw_only=True):
     retry_after: float | None = None
     cause: Cause = Cause.ATTEMPTS
     advanced: bool = False
+
+
+class Unknown(Trouble, frozen=True, kw_only=True):
+    """The remote answered well, and its page has no verdict about what it said.
+
+    Attributes:
+        word: what it said, fit to be told; the same for every order that hears the same.
+    """
+
+    word: str = ""
+
+
+class Deferred(Setback, frozen=True, kw_only=True):
+    """The remote wants fewer requests, of whichever order: this one is asked about later and has spent nothing.
+
+    Attributes:
+        retry_after: seconds for which it wants to be left alone.
+    """
+
+    retry_after: float | None = None
 
 
 class Unsafe(Setback, frozen=True, kw_only=True):
@@ -160,6 +186,8 @@ Outcome: TypeAlias = (
     | Absent
     | LinkExpired
     | Trouble
+    | Unknown
+    | Deferred
     | Unsafe
     | TooLarge
     | Locked
@@ -176,6 +204,8 @@ def spoken(outcome: Outcome, redact: Callable[..., str]) -> Outcome:
     if not isinstance(outcome, Setback):
         return outcome
     texts = {"reason": redact(outcome.reason), "address": outcome.address and redact(outcome.address)}
+    if isinstance(outcome, Unknown):
+        texts["word"] = redact(outcome.word)
     if isinstance(outcome, Refused):
         texts["report_at"] = outcome.report_at and redact(outcome.report_at)
         texts["report"] = outcome.report and redact(outcome.report, limit=REPORT_CHARACTERS)

@@ -12,6 +12,7 @@ from typing import Protocol, TypeGuard
 import structlog
 
 from poller import order as fate
+from poller.breaker import Breaker, Pause
 from poller.errors import Stale, StoreError
 from poller.event import QUIET, Event, tell
 from poller.order import Key, Order, Policy, State
@@ -28,9 +29,9 @@ from poller.outcome import (
     Refused,
     Stuck,
     Trouble,
+    Unknown,
     spoken,
 )
-from poller.pace import Breaker, Pause
 from poller.remote import Answer, Conversation, NeedsConfirming, Ready, Remote
 from poller.shield import complete
 from poller.store import Store
@@ -38,6 +39,11 @@ from poller.store import Store
 _LAST_CHECK = 5.0
 """Seconds that a step may take which begins at the deadline or after it."""
 _ROOM = 4
+_MOST_WORDS = 100
+"""A remote that makes up a new word each time is not told of for ever."""
+_MEND = (
+    "the page of the remote needs a verdict about it; until then its orders are asked about again, and fail in the end"
+)
 _LET_IN = NotReady | Ready | NothingToFetch | NeedsConfirming | Refused | Gone | Absent
 """Answers that only somebody gets who was let in."""
 
@@ -130,6 +136,7 @@ class Course:
         self._disk = Pause()
         self._suspects: dict[Key, bool] = {}
         """Who found the door locked, and whether somebody else was let in since."""
+        self._unknown: set[str] = set()
         self._asker, self._fetcher, self._store, self._policy = asker, fetcher, store, policy
         self._tell, self._redact, self._now = tell, redact, now
         self._downloads = asyncio.Semaphore(downloads)
@@ -182,8 +189,11 @@ class Course:
         self._mind(outcome, now)
         after = fate.decide(order, outcome, now, self._policy)
         event = tell(outcome, after, now)
-        quiet = event.event in QUIET
-        await complete(self._store.save(after, None if quiet else event, durable=after.state is not State.PENDING))
+        kept = None if event.event in QUIET else event
+        if after.state is State.PENDING:
+            await self._store.save(after, kept, durable=False)  # one that is lost costs an early question
+        else:
+            await complete(self._store.save(after, kept))
         self._tell(after, event)
 
     async def _ask(self, order: Order) -> Answer | Outcome:
@@ -196,11 +206,19 @@ class Course:
         """Tell what is the order's trouble from what is the remote's, for everybody."""
         if isinstance(answer, _LET_IN):
             self._let_in(order)
+        elif isinstance(answer, Unknown):
+            self._alarm(answer)
         elif isinstance(answer, Locked) and self._suspects.setdefault(order.key, False):
             return Trouble(reason=answer.reason, status=answer.status, address=answer.address)
         elif _is_outage(answer) and self.breaker.fail(order.key, self._redact(answer.reason), self._now()):
             return Locked(reason=answer.reason, status=answer.status, address=answer.address)
         return answer
+
+    def _alarm(self, answer: Unknown) -> None:
+        """Call for somebody who mends the page: once for each word, and not for very many."""
+        if answer.word not in self._unknown and len(self._unknown) < _MOST_WORDS:
+            self._unknown.add(answer.word)
+            self._log.error("unknown_word", remote=self.remote.name, word=answer.word, reason=answer.reason, hint=_MEND)
 
     def _let_in(self, order: Order) -> None:
         """Open for everybody; whoever finds the door locked once more has only himself to blame."""

@@ -12,20 +12,17 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager
-from functools import partial
-from typing import Any, NoReturn, cast
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, NoReturn, Self
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-from aiohttp.client_reqrep import ConnectionKey
-from aiohttp.connector import Connection
-from yarl import URL
 
 from poller import __version__
 from poller.address import Origin, bare, is_public
+from poller.exchange import Exchange, Response, Unreadable
 from poller.outcome import Locked, Stuck, Trouble, Unsafe
 from poller.remote import Aborted, Request
 
@@ -34,9 +31,6 @@ BLOCK = 2**20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LISTS = frozenset({"content-encoding", "transfer-encoding", "digest", "repr-digest", "content-digest", "x-goog-hash"})
 _HOPS = 5
-_LOOKUPS = 16
-"""Names looked up at once: more links than that are seldom followed at once."""
-_CONNECT_TIMEOUT = 15.0
 _PATIENCE = 60.0
 """For dialling and the head of a reply, and for each piece of its body: a trickle of headers, of 1xx replies or
 of a chunk's size never idles, and yet brings nothing."""
@@ -46,7 +40,7 @@ _LOCAL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Body:
-    """A response whose body is still to come.
+    """A response whose body is still to come; a context that lets go of its connection in the end.
 
     Attributes:
         status: HTTP status.
@@ -56,16 +50,26 @@ class Body:
         framed: whether the end of the body can be told from a cut connection.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, floor: "Floor", patience: float) -> None:
+    def __init__(self, response: Response, url: str, floor: "Floor", patience: float) -> None:
         self._response = response
         self._floor = floor
         self._patience = patience
         self.status = response.status
-        self.url = str(response.url)
+        self.url = url
         self.headers: Mapping[str, str] = _headers(response)
-        self.length = response.content_length
-        self.framed = self.length is not None or "chunked" in self.headers.get("transfer-encoding", "").lower()
-        self._line = None if self.framed or response.connection is None else _Line(response.connection)
+        length = self.headers.get("content-length")
+        self.length = None if length is None else int(length)
+        self.framed = length is not None or "chunked" in self.headers.get("transfer-encoding", "").lower()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the connection."""
+        self._response.release()
 
     async def blocks(self, size: int = BLOCK) -> AsyncGenerator[bytes, None]:
         """Give the body in blocks of at least *size* bytes, the last one excepted.
@@ -73,24 +77,16 @@ class Body:
         Raises:
             Aborted: it stopped before its end, or for too long.
         """
-        async with aclosing(self._gathered(size)) as blocks:
-            async for block in blocks:
-                yield block
-        if self._line is not None and self._line.was_cut():
-            raise Aborted(Trouble(reason="the connection was cut where the body ended", address=bare(self.url)))
-
-    async def _gathered(self, size: int) -> AsyncGenerator[bytes, None]:
         gathered, cut = bytearray(), None
         self._floor.begin()
         try:
-            with _ours(self.url, own=False):
-                while piece := await self._piece():
-                    self._floor.pass_on(len(piece), self.url)
-                    gathered += piece
-                    if len(gathered) >= size:
-                        with self._floor.stopped():
-                            yield bytes(gathered)
-                        gathered.clear()
+            while piece := await self._piece():
+                gathered += piece
+                if len(gathered) >= size:
+                    with self._floor.stopped():
+                        yield bytes(gathered)
+                    gathered.clear()
+            self._demand_end()
         except Aborted as aborted:  # what came before it is worth keeping
             cut = aborted
         if gathered:
@@ -98,10 +94,10 @@ class Body:
         if cut is not None:
             raise cut
 
-    async def _piece(self) -> bytes:
-        """Wait for more of the body; give nothing at its end."""
-        async with asyncio.timeout(self._patience):
-            return await self._response.content.readany()
+    def _demand_end(self) -> None:
+        """Make sure that a body which nothing but its end ends was not cut there, as far as the connection tells."""
+        if not self.framed and self._response.was_cut():
+            raise Aborted(Trouble(reason="the connection was cut where the body ended", address=bare(self.url)))
 
     async def read(self, limit: int) -> bytes:
         """Read the whole body.
@@ -110,38 +106,24 @@ class Body:
             Aborted: it stopped before its end, or it is longer than *limit* bytes.
         """
         whole = bytearray()
-        async with aclosing(self._gathered(BLOCK // 16)) as blocks:
-            async for block in blocks:
-                whole += block
-                if len(whole) > limit:
-                    reason = f"the reply is longer than {limit} bytes"
-                    raise Aborted(Trouble(reason=reason, status=self.status, address=bare(self.url)))
+        while piece := await self._piece():
+            whole += piece
+            if len(whole) > limit:
+                reason = f"the reply is longer than {limit} bytes"
+                raise Aborted(Trouble(reason=reason, status=self.status, address=bare(self.url)))
         return bytes(whole)
 
-
-class _Line:
-    """The connection under a body that nothing but its end ends: it must end as it should (RFC 9112, 9.8)."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._protocol = connection.protocol
-        transport = connection.transport
-        self._tls: ssl.SSLObject | None = None if transport is None else transport.get_extra_info("ssl_object")
-
-    def was_cut(self) -> bool:
-        """Tell, once it has ended, whether it was reset, or hung up on without TLS's goodbye."""
-        error = None if self._protocol is None else self._protocol.exception()
-        return isinstance(error, OSError) or not self._goodbye()
-
-    def _goodbye(self) -> bool:
-        if self._tls is None:
-            return True
-        try:
-            self._tls.read(1)
-        except ssl.SSLZeroReturnError:
-            return True
-        except ssl.SSLError:
-            pass
-        return False
+    async def _piece(self) -> bytes:
+        """Give more of the body, and nothing at its end; what has come by now needs no timer."""
+        content = self._response.content
+        with _Ours(self.url, own=False):
+            piece = content.read_nowait()
+            if not piece and not content.is_eof():
+                async with asyncio.timeout(self._patience):
+                    piece = await content.readany()
+        if piece:
+            self._floor.pass_on(len(piece), self.url)
+        return piece
 
 
 class Floor:
@@ -214,21 +196,15 @@ class Wire:
         self._floor_rate = floor_rate
         self._clock = clock
         self._patience = max(_PATIENCE, 2 * idle_timeout)
-        self._names = [_Names(min(connections, _LOOKUPS)) for _ in range(2)]
-        self._own = _session(connections, idle_timeout, self._names[0])
-        self._foreign = _session(connections, idle_timeout, self._names[1], socket_factory=_public_socket)
+        self._own = _exchange(connections, idle_timeout)
+        self._foreign = _exchange(connections, idle_timeout, socket_factory=_public_socket)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._own.close()
         await self._foreign.close()
-        for names in self._names:
-            await names.close()
 
-    @asynccontextmanager
-    async def send(
-        self, request: Request, credentials: Mapping[str, str], *, roam: bool = False
-    ) -> AsyncIterator[Body]:
+    async def send(self, request: Request, credentials: Mapping[str, str], *, roam: bool = False) -> Body:
         """Send *request*, following redirects by hand.
 
         Args:
@@ -236,38 +212,35 @@ class Wire:
             credentials: headers that go to the remote's own origin and nowhere else.
             roam: whether a redirect may leave the origin it came from.
 
+        Returns:
+            The response; whoever gets it lets go of it.
+
         Raises:
             Aborted: it could not be sent, led astray, or was not answered.
         """
         url = request.url
         for _ in range(_HOPS + 1):
-            async with self._hop(request, url, credentials) as body:
-                location = _location(body) if request.method == "GET" else None
-                if location is None:
-                    yield body
-                    return
+            body = await self._hop(request, url, credentials)
+            location = _location(body) if request.method == "GET" else None
+            if location is None:
+                return body
+            body.release()
             url = self._followed(url, location, roam=roam)
             if Origin.of(url) != self._base:
                 credentials = {}  # nor do they go along if it leads back: whoever leads us chose the address
         raise Aborted(Unsafe(reason=f"more than {_HOPS} redirects", address=bare(request.url)))
 
-    @asynccontextmanager
-    async def _hop(self, request: Request, url: str, credentials: Mapping[str, str]) -> AsyncIterator[Body]:
+    async def _hop(self, request: Request, url: str, credentials: Mapping[str, str]) -> Body:
+        """Ask one address."""
         origin = self._admitted(url)
         own = origin in self._origins
         headers = {**request.headers, **(credentials if origin == self._base else {})}
-        with _ours(url, own=own):
+        with _Ours(url, own=own):
             async with asyncio.timeout(self._patience):
-                response = await (self._own if own else self._foreign).request(
-                    request.method,
-                    URL(url, encoded=True),
-                    headers=headers,
-                    data=request.body,
-                    allow_redirects=False,
-                )
-        async with response:
-            floor = Floor(rate=self._floor_rate, window=_FLOOR_WINDOW, clock=self._clock)
-            yield Body(response, floor, self._patience)
+                exchange = self._own if own else self._foreign
+                response = await exchange.send(request.method, url, origin, headers, request.body)
+        floor = Floor(rate=self._floor_rate, window=_FLOOR_WINDOW, clock=self._clock)
+        return Body(response, url.partition("#")[0], floor, self._patience)
 
     def _admitted(self, url: str) -> Origin:
         try:
@@ -290,62 +263,22 @@ class Wire:
         return target
 
 
-def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+def _headers(response: Response) -> dict[str, str]:
     """Give the first of each header; of those that say how a body is encoded or digested, all (RFC 9110, 5.3)."""
-    headers = {name.lower(): response.headers[name] for name in response.headers}
-    for name in headers.keys() & _LISTS:
-        headers[name] = ", ".join(response.headers.getall(name))
+    headers: dict[str, str] = {}
+    for spelled, value in response.headers.items():
+        name = spelled.lower()
+        if name not in headers:
+            headers[name] = value
+        elif name in _LISTS:
+            headers[name] += f", {value}"
     return headers
 
 
-class _Names(aiohttp.ThreadedResolver):
-    """Looks names up in threads of its own: slow ones would fill the common threads, and hold up everybody's.
-
-    Args:
-        threads: how many names at once.
-    """
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(cast("asyncio.AbstractEventLoop", self))  # all that it asks of a loop are the next two
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="names")
-
-    async def getaddrinfo(self, *args: Any, **hints: Any) -> Any:
-        """Find a name's addresses."""
-        ask = partial(socket.getaddrinfo, *args, **hints)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-
-    async def getnameinfo(self, *args: Any) -> Any:
-        """Spell an address."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, socket.getnameinfo, *args)
-
-    async def close(self) -> None:
-        """Look up nothing more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Leaves alone a connection on which something came that nobody had asked for: it would answer the next request."""
-
-    async def _get(self, key: ConnectionKey, traces: list[Any]) -> Connection | None:
-        while (connection := await super()._get(key, traces)) is not None:
-            if connection.protocol is None or not connection.protocol.should_close:
-                break
-            connection.close()
-        return connection
-
-
-def _session(connections: int, idle_timeout: float, names: _Names, **dialling: Any) -> aiohttp.ClientSession:
-    """Open a session that adds nothing of its own: no cookies, proxies, decoding, redirects or rewriting."""
-    connector = _Connector(limit=connections, limit_per_host=connections, resolver=names, **dialling)
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        requote_redirect_url=False,
-        headers={"User-Agent": f"poller/{__version__}", "Accept-Encoding": "identity"},
-        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=_CONNECT_TIMEOUT, sock_read=idle_timeout),
-    )
+def _exchange(connections: int, idle_timeout: float, **dialling: Any) -> Exchange:
+    """Open an exchange that asks for bodies as they are: lengths, ranges and digests are of what comes."""
+    headers = {"User-Agent": f"poller/{__version__}", "Accept-Encoding": "identity"}
+    return Exchange(connections=connections, idle_timeout=idle_timeout, headers=headers, **dialling)
 
 
 def _public_socket(info: tuple[Any, ...]) -> socket.socket:
@@ -368,19 +301,34 @@ def _absolute(url: str, location: str) -> str:
         return location
 
 
-@contextmanager
-def _ours(url: str, *, own: bool) -> Iterator[None]:
-    """Turn what the network throws into an outcome; texts that hold the address are not passed on."""
-    try:
-        yield
-    except aiohttp.ClientConnectorCertificateError as error:
-        reason = f"the certificate is not valid: {error.certificate_error}"
-        outcome = Locked if own else Trouble
-        raise Aborted(outcome(reason=reason, address=bare(url))) from None
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError):
-        raise Aborted(Unsafe(reason="the address cannot be followed", address=bare(url))) from None
-    except (aiohttp.ClientError, TimeoutError, ssl.SSLError, OSError, ValueError) as error:
-        _give_up(error, url)
+class _Ours:
+    """Turns what the network throws into an outcome; texts that hold the address are not passed on.
+
+    Args:
+        url: what was asked.
+        own: whether its operator is the one who can mend its certificate.
+    """
+
+    __slots__ = ("_own", "_url")
+
+    def __init__(self, url: str, *, own: bool) -> None:
+        self._url, self._own = url, own
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: TracebackType | None) -> None:
+        match error:
+            case aiohttp.ClientConnectorCertificateError():
+                reason = f"the certificate is not valid: {error.certificate_error}"
+                outcome = Locked if self._own else Trouble
+                raise Aborted(outcome(reason=reason, address=bare(self._url))) from None
+            case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | UnicodeError():
+                raise Aborted(Unsafe(reason="the address cannot be followed", address=bare(self._url))) from None
+            case aiohttp.ClientError() | Unreadable() | TimeoutError() | ssl.SSLError() | OSError() | ValueError():
+                _give_up(error, self._url)
+            case _:
+                pass
 
 
 def _give_up(error: Exception, url: str) -> NoReturn:
@@ -410,5 +358,5 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (aiohttp.ServerDisconnectedError, "the remote closed the connection"),
     (ConnectionResetError, "the remote closed the connection"),
     (TimeoutError, "the remote went silent"),
-    (aiohttp.ClientResponseError, "the reply is no HTTP that can be read"),
+    (Unreadable, "the reply is no HTTP that can be read"),
 )

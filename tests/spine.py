@@ -96,7 +96,7 @@ class Spine:
     def leaked(self) -> int:
         """Count connections that somebody took and did not give back."""
         sessions = [session for wire in self.wires for session in (wire._own, wire._foreign)]
-        return sum(len(session.connector._acquired) for session in sessions if session.connector is not None)
+        return sum(len(session._connector._acquired) for session in sessions)
 
     @property
     def lines(self) -> list[dict[str, Any]]:

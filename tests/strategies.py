@@ -10,6 +10,7 @@ from poller.outcome import (
     Absent,
     Cause,
     Crowded,
+    Deferred,
     File,
     Gone,
     Interrupted,
@@ -23,6 +24,7 @@ from poller.outcome import (
     Stuck,
     TooLarge,
     Trouble,
+    Unknown,
     Unsafe,
 )
 from poller.pace import Pace
@@ -80,8 +82,12 @@ _outcomes: dict[type, st.SearchStrategy[Outcome]] = {
     Refused: st.builds(Refused, **_setback, report_at=st.none() | lines, report=st.none() | lines),
     Gone: st.builds(Gone, **_setback),
     Absent: st.builds(Absent, **_setback, retry_after=wishes),
-    LinkExpired: st.builds(LinkExpired, **_setback | {"status": st.sampled_from([401, 403, 404, 410])}),
+    LinkExpired: st.builds(
+        LinkExpired, **_setback | {"status": st.sampled_from([401, 403, 404, 410])}, retry_after=wishes
+    ),
     Trouble: st.builds(Trouble, **_setback, retry_after=wishes, cause=st.sampled_from(Cause), advanced=st.booleans()),
+    Unknown: st.builds(Unknown, **_setback, retry_after=wishes, cause=st.sampled_from(Cause), word=lines),
+    Deferred: st.builds(Deferred, **_setback, retry_after=wishes),
     Unsafe: st.builds(Unsafe, **_setback),
     TooLarge: st.builds(TooLarge, **_setback),
     Locked: st.builds(Locked, **_setback),

@@ -473,7 +473,7 @@ async def test_our_own_shortage_is_passed_on(monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(24, "Too many open files")
 
     async with hostile() as server, talking(server) as (client, remote):
-        monkeypatch.setattr(aiohttp.ClientSession, "_request", refuse)
+        monkeypatch.setattr(aiohttp.TCPConnector, "connect", refuse)
         seen = await ask(client, remote)
         assert (type(seen), seen.reason) == (Stuck, f"our own machine: {os.strerror(24)}")
 

@@ -14,7 +14,7 @@ from poller import remotes
 from poller.address import Origin
 from poller.errors import ConfigurationError
 from poller.order import Order
-from poller.outcome import Absent, Gone, Locked, NothingToFetch, NotReady, Refused, Trouble, Unsafe
+from poller.outcome import Absent, Gone, Locked, NothingToFetch, NotReady, Refused, Trouble, Unknown, Unsafe
 from poller.remote import Aborted, Denied, Link, NeedsConfirming, Ready, Reply, Request, Token
 from poller.remotes.declared import REPORT_CHARACTERS
 from tests.grafx import SECRET, grafx, order, ready
@@ -75,7 +75,8 @@ def test_both_codes_for_still_working_mean_not_ready(status: int) -> None:
         (502, Trouble),
         (503, Trouble),
         (302, Trouble),
-        (206, Trouble),
+        (206, Unknown),
+        (203, Unknown),
         (599, Trouble),
     ],
 )
@@ -414,14 +415,56 @@ def test_a_verdict_is_the_first_expression_that_is_true(body: Any, expected: Any
         ({"state": "error", "message": 7}, Refused, "the remote answered 200"),
         ({"state": "expired", "message": "boom"}, Gone, "boom"),
         ({"state": "unknown"}, Absent, "the remote answered 200"),
-        ({"state": "tangled"}, Trouble, "the remote answered 200"),
     ],
 )
 def test_a_bad_verdict_has_a_reason(body: Any, kind: type, reason: str) -> None:
-    """The reason is every text that the page points at; an unknown word is trouble, never a loss."""
+    """The reason is every text that the page points at."""
     remote = remotes.bind(_page(check=VERDICTS), {"ACME_KEY": "k"})
     _, seen = converse(remote.check(order()), reply(200, msgspec.json.encode(body)))
     assert (type(seen), seen.reason, seen.status) == (kind, reason, 200)
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"state": "tangled"}, "body.state 'tangled'"),
+        ({"state": "tangled", "hint": "why"}, "body.state 'tangled'"),
+        ({"state": 7}, "body.state '7'"),
+        ({"state": "x" * 1000}, f"body.state '{'x' * 64}'"),
+        ({"state": ["tangled"]}, "status 200"),
+        ({"other": "tangled"}, "status 200"),
+        ({'o"ö': {"été": "odd"}}, 'body."o\\"ö"."été" \'odd\''),
+        (["tangled"], "status 200"),
+        ({"state": "tangled", "job": {"the-kind": "odd"}}, "body.state 'tangled', body.job.\"the-kind\" 'odd'"),
+        ({"job": {"kind": "old"}, "link": "https://x.example/?sig=canary"}, "body.job.kind 'old'"),
+    ],
+)
+def test_a_word_without_a_verdict_is_named(body: Any, word: str) -> None:
+    """What the page compares with words is told, and nothing else that the reply holds."""
+    more = {"ready": "body.link && contains(['new', 'newer'], body.job.kind) || body.job.\"the-kind\" == 'even'"}
+    more["failed"] = VERDICTS["failed"] + ' || body."o\\"ö"."été" != `null` && `false`'
+    remote = remotes.bind(_page(check=VERDICTS | more), {"ACME_KEY": "k"})
+    _, seen = converse(remote.check(order()), reply(200, msgspec.json.encode(body), retry_after=7.0))
+    assert (type(seen), seen.word, seen.status, seen.retry_after) == (Unknown, word, 200, 7.0)
+    assert seen.reason.endswith(f"and the page of acme has no verdict about {word}")
+
+
+WISHING = [({"state": "running"}, NotReady), ({"state": "unknown"}, Absent), ({"url": [7]}, Trouble), ({}, Trouble)]
+
+
+@pytest.mark.parametrize(("body", "kind"), WISHING)
+def test_a_wish_to_wait_is_passed_on_with_every_answer_that_asks_again(body: Any, kind: type) -> None:
+    """Retry-After counts with a 200 as with any other status, whatever the page makes of it."""
+    remote = remotes.bind(_page(check=VERDICTS), {"ACME_KEY": "k"})
+    _, seen = converse(remote.check(order()), reply(200, msgspec.json.encode(body), retry_after=7.0))
+    assert isinstance(seen, kind)
+    assert seen.retry_after == 7.0
+
+
+def test_a_wish_to_wait_is_passed_on_with_a_confirmation() -> None:
+    """A remote that was told to go on may say when to come back."""
+    remote = remotes.bind(_page(confirm={"post": "t/{task_id}/confirm"}), {"ACME_KEY": "k"})
+    assert converse(remote.confirm(order()), reply(202, retry_after=7.0))[1] == NotReady(retry_after=7.0)
 
 
 def test_zero_is_true_and_everything_empty_is_false() -> None:

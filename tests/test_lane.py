@@ -4,12 +4,24 @@ import asyncio
 from collections import Counter
 
 import pytest
+from structlog.testing import capture_logs
 
 from poller import order as fate
 from poller.errors import Conflict, NotFound, StoreUnavailable
 from poller.lane import Limits
 from poller.order import Key, Order, State
-from poller.outcome import REPORT_CHARACTERS, Cause, LinkExpired, Locked, NotReady, Refused, Stuck, Trouble, Unsafe
+from poller.outcome import (
+    REPORT_CHARACTERS,
+    Cause,
+    LinkExpired,
+    Locked,
+    NotReady,
+    Refused,
+    Stuck,
+    Trouble,
+    Unknown,
+    Unsafe,
+)
 from poller.pace import Pace
 from poller.remote import NeedsConfirming
 from tests import clock
@@ -161,6 +173,48 @@ def test_an_order_that_is_due_again_at_once_is_asked_once_at_a_time() -> None:
             assert it.asker.most <= 31
 
     clock.run(day())
+
+
+def test_a_word_that_nobody_knows_calls_for_help_once_and_is_asked_about_no_more_than_so_often() -> None:
+    """The alarm is one for each word, whoever hears it; each order remembers it, and fails of its attempts."""
+
+    async def day() -> None:
+        async with yard(pace=Pace(attempts=4)) as it:
+            for number in range(5):
+                word = "state 'even canary'" if number % 2 == 0 else "state 'odd'"
+                it.remote.scripts[f"task-{number}"] = [
+                    Unknown(reason=f"no verdict about {word}", status=200, word=word)
+                ]
+            it.remote.scripts["good"] = [NotReady(), NotReady(), READY]
+            await it.add("good", *(f"task-{number}" for number in range(5)))
+            (good, *orders) = await it.rest("good", *(f"task-{number}" for number in range(5)))
+
+            assert good.state is State.DONE
+            assert {(order.cause, order.attempts, order.checks) for order in orders} == {(Cause.ATTEMPTS, 4, 4)}
+            assert it.words("task-1") == ["added", *["unknown_answer"] * 3, "failed"]
+            history = (await it.store.history(orders[0].key)).events
+            assert [event.event for event in history][1:] == ["unknown_answer"] * 3 + ["failed"]
+            assert "canary" not in str(history)
+
+    with capture_logs() as logs:
+        clock.run(day())
+    alarms = [line["word"] for line in logs if line["event"] == "unknown_word" and line["log_level"] == "error"]
+    assert sorted(alarms) == ["state 'even canary'", "state 'odd'"]
+
+
+def test_a_remote_that_makes_up_words_is_not_told_of_for_ever() -> None:
+    """A hundred alarms are enough for anybody."""
+
+    async def day() -> None:
+        async with yard(pace=Pace(attempts=1)) as it:
+            names = [f"task-{number}" for number in range(150)]
+            it.remote.scripts = {name: [Unknown(reason=name, status=200, word=name)] for name in names}
+            await it.add(*names)
+            await it.rest(*names)
+
+    with capture_logs() as logs:
+        clock.run(day())
+    assert sum(line["event"] == "unknown_word" for line in logs) == 100
 
 
 def test_trouble_backs_off_and_is_told_with_its_attempt() -> None:

@@ -20,6 +20,7 @@ from poller.outcome import (
     Absent,
     Cause,
     Crowded,
+    Deferred,
     File,
     Gone,
     Interrupted,
@@ -34,6 +35,7 @@ from poller.outcome import (
     Stuck,
     TooLarge,
     Trouble,
+    Unknown,
     Unsafe,
 )
 from poller.pace import Pace
@@ -80,6 +82,8 @@ SAMPLES: dict[str, Outcome] = {
     "trouble": Trouble(reason="reset"),
     "page": Trouble(reason="a page", cause=Cause.WRONG_CONTENT),
     "cut": Trouble(reason="the body stopped before its end", advanced=True),
+    "unknown": Unknown(reason="no verdict", status=200, word="state 'odd'"),
+    "deferred": Deferred(reason="429", status=429, retry_after=7.0),
     "unsafe": Unsafe(reason="inner"),
     "too-large": TooLarge(reason="large"),
     "locked": Locked(reason="401", status=401),
@@ -101,6 +105,8 @@ link-410    pending    pending        pending    gone       gone           gone 
 trouble     pending    attempts       pending    pending    attempts       pending    deadline   deadline
 page        pending    wrong_content  pending    pending    wrong_content  pending    deadline   deadline
 cut         pending    pending        pending    pending    pending        pending    deadline   deadline
+unknown     pending    attempts       pending    pending    attempts       pending    deadline   deadline
+deferred    pending    pending        pending    pending    pending        pending    deadline   deadline
 unsafe      unsafe     unsafe         unsafe     unsafe     unsafe         unsafe     unsafe     unsafe
 too-large   too_large  too_large      too_large  too_large  too_large      too_large  too_large  too_large
 locked      pending    pending        pending    pending    pending        pending    deadline   deadline
@@ -181,7 +187,7 @@ def test_a_step_changes_nothing_that_the_shop_asked_for(order: Order, outcome: O
         assert getattr(after, name) == getattr(order, name)
 
 
-SPENDS_NOTHING = ["not-ready", "stopped", "locked", "stuck", "crowded", "absent"]
+SPENDS_NOTHING = ["not-ready", "stopped", "locked", "stuck", "crowded", "absent", "deferred"]
 
 
 @pytest.mark.parametrize("outcome", SPENDS_NOTHING)
@@ -215,6 +221,7 @@ COUNTS = {
     "trouble": (8, 4, 0),
     "page": (8, 4, 0),
     "cut": (8, 1, 0),
+    "unknown": (8, 4, 0),
     "link-403": (8, 3, 1),
     "link-410": (8, 3, 1),
     "refused": (8, 3, 0),
@@ -222,6 +229,7 @@ COUNTS = {
     "unsafe": (8, 3, 0),
     "too-large": (8, 3, 0),
     "locked": (7, 3, 0),
+    "deferred": (7, 3, 0),
     "stuck": (7, 3, 0),
     "stopped": (7, 3, 0),
 }
@@ -234,7 +242,12 @@ def test_every_outcome_counts_as_it_should(outcome: str) -> None:
     assert (after.checks, after.attempts, after.expiries) == COUNTS[outcome]
 
 
-@given(st.lists(st.sampled_from(["trouble", "cut", "not-ready", "stopped", "stuck", "crowded", "locked"]), max_size=60))
+@given(
+    st.lists(
+        st.sampled_from(["trouble", "cut", "not-ready", "stopped", "stuck", "crowded", "locked", "deferred"]),
+        max_size=60,
+    )
+)
 def test_attempts_count_troubles_in_a_row(script: list[str]) -> None:
     """An answer that makes sense starts the count afresh; what is nobody's failure leaves it alone."""
     order, row = FRESH, 0
@@ -285,6 +298,7 @@ DUE = {
     "locked": 0.0,
     "link-403": 0.0,
     "crowded": 1.0,
+    "deferred": 7.0,
     "stuck": 30.0,
 }
 
@@ -388,6 +402,20 @@ def test_one_dead_link_is_followed_by_a_fresh_one() -> None:
     for status in (401, 403, 404, 410):
         after = decide(FRESH, LinkExpired(reason="dead", status=status), NOW, PACE)
         assert (after.state, after.due_at, after.attempts, after.expiries) == (State.PENDING, NOW, 0, 1)
+
+
+@pytest.mark.parametrize(("wish", "wait"), [(None, 0.0), (0.0, 0.0), (90.0, 90.0), (1e9, HOUR)])
+@pytest.mark.parametrize("outcome", [LinkExpired(reason="dead", status=403), Absent(reason="unknown", status=404)])
+def test_a_wish_that_comes_with_a_dead_link_or_an_unknown_task_is_honoured(
+    outcome: LinkExpired | Absent, wish: float | None, wait: float
+) -> None:
+    """Whatever the status, Retry-After is a floor, and an hour the most that counts."""
+    after = decide(FRESH, replace(outcome, retry_after=wish), NOW, PACE)
+    assert after.due_at == NOW + max(wait, 1.0 if isinstance(outcome, Absent) else 0.0)
+    second = decide(replace(after, expiries=1), replace(outcome, retry_after=wish), NOW, PACE)
+    assert (second.due_at or 0.0) >= NOW + wait
+    late = replace(FRESH, deadline=NOW + 10.0)
+    assert (decide(late, replace(outcome, retry_after=1e9), NOW, PACE)).due_at == NOW + 10.0
 
 
 def test_a_second_gone_in_a_row_is_believed() -> None:
@@ -624,6 +652,8 @@ WORDS = {
     "trouble": "trouble",
     "page": "trouble",
     "cut": "trouble",
+    "unknown": "unknown_answer",
+    "deferred": "deferred",
     "locked": "remote_paused",
     "stuck": "local_fault",
     "crowded": "crowded",

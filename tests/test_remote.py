@@ -80,6 +80,7 @@ def test_no_retry_after_is_too_odd(text: str) -> None:
 
 
 MEANINGS = {404: Absent, 410: Gone, 400: Refused, 405: Refused, 422: Refused}
+FINAL = (Gone, Refused)
 
 
 def test_every_status_has_its_meaning() -> None:
@@ -88,9 +89,9 @@ def test_every_status_has_its_meaning() -> None:
         reply = Reply(status=status, headers={}, body=b"", url="https://r.example/", retry_after=7.0)
         answer = judge(reply, address="https://r.example/t", reason="because")
         told: dict[str, Any] = {"reason": "because", "status": status, "address": "https://r.example/t"}
-        kind = MEANINGS.get(status)
-        wishes = {"retry_after": 7.0} if kind in {None, Absent} else {}
-        assert answer == (kind or Trouble)(**told, **wishes)
+        kind = MEANINGS.get(status, Trouble)
+        wish = {} if kind in FINAL else {"retry_after": 7.0}
+        assert answer == kind(**told, **wish)
 
 
 def test_an_early_end_carries_its_outcome() -> None:

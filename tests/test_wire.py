@@ -15,12 +15,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
+from poller import exchange
 from poller import wire as wires
 from poller.address import Origin
 from poller.outcome import Locked, Outcome, Stuck, Trouble, Unsafe
 from poller.remote import Aborted, Request
-from poller.wire import BLOCK, Floor, Wire
+from poller.wire import BLOCK, Body, Floor, Wire
 from tests.grafx import grafx, wired
 from tests.hostile import Hostile, answer, endlessly, hostile, reply, say
 from tests.remote_from_hell import close, hang_up, marks, rst, script, until
@@ -31,7 +33,7 @@ SIGNED = "?X-Signature=canary-signature"
 
 async def get(wire: Wire, url: str, credentials: dict[str, str] | None = None, **more: Any) -> tuple[int, bytes, str]:
     """Get an address; give status, body and the address that answered."""
-    async with wire.send(Request(method="GET", url=url), credentials or {}, **more) as body:
+    with await wire.send(Request(method="GET", url=url), credentials or {}, **more) as body:
         return body.status, await body.read(2**20), body.url
 
 
@@ -99,7 +101,7 @@ async def test_a_body_is_sent_with_its_method() -> None:
     async with hostile() as server, wired(grafx(server.base)) as wire:
         server.on("/x", answer(201))
         request = Request(method="POST", url=f"{server.base}/x", headers={"Content-Type": "a/b"}, body=b"hello")
-        async with wire.send(request, CREDENTIALS) as body:
+        with await wire.send(request, CREDENTIALS) as body:
             assert body.status == 201
         [seen] = server.seen
         assert (seen.method, seen.body, seen.header("content-type")) == ("POST", b"hello", "a/b")
@@ -116,7 +118,7 @@ async def test_a_body_comes_whole_and_in_large_blocks(framing: str, size: int) -
     sent = os.urandom(size)
     async with hostile() as server, wired(grafx(server.base)) as wire:
         server.on("/x", answer(200, sent, {"Content-Type": "a/b"}, framing=framing))
-        async with wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
+        with await wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
             blocks = [block async for block in body.blocks()]
         assert b"".join(blocks) == sent
         assert all(len(block) >= BLOCK for block in blocks[:-1])
@@ -130,7 +132,7 @@ async def test_of_a_repeated_header_the_first_counts() -> None:
     """Names are in lower case, whatever the remote wrote."""
     async with hostile() as server, wired(grafx(server.base)) as wire:
         server.on("/x", say(b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a: 2\r\nContent-Length: 0\r\n\r\n"))
-        async with wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
+        with await wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
             assert body.headers == {"x-a": "1", "content-length": "0"}
 
 
@@ -238,7 +240,7 @@ async def test_a_reply_cut_anywhere_is_trouble_or_whole(framing: str, then: str)
 async def blocks(wire: Wire, url: str) -> bytes | Outcome:
     """Get an address as a file is got."""
     try:
-        async with wire.send(Request(method="GET", url=url), {}) as body:
+        with await wire.send(Request(method="GET", url=url), {}) as body:
             return b"".join([block async for block in body.blocks()])
     except Aborted as aborted:
         return aborted.outcome
@@ -372,7 +374,7 @@ async def test_our_own_slowness_is_not_held_against_the_remote() -> None:
     time = [0.0]
     async with hostile() as server, wired(grafx(server.base), clock=lambda: time[0], floor_rate=1e6) as wire:
         server.on("/x", answer(200, b"x" * (8 * BLOCK)))
-        async with wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
+        with await wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
             came = 0
             async for block in body.blocks():
                 came += len(block)
@@ -386,7 +388,7 @@ async def test_our_own_delay_before_the_body_is_not_held_against_the_remote_eith
     time = [0.0]
     async with hostile() as server, wired(grafx(server.base), clock=lambda: time[0], floor_rate=1e6) as wire:
         server.on("/x", answer(200, b"x" * 100))
-        async with wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
+        with await wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
             time[0] += 3600.0
             assert [block async for block in body.blocks()] == [b"x" * 100]
 
@@ -422,7 +424,7 @@ async def test_a_redirect_of_a_post_is_not_followed() -> None:
     """What was sent was meant for whom it was sent to."""
     async with hostile() as server, wired(grafx(server.base)) as wire:
         server.on("/x", answer(307, b"", {"Location": "/y"}))
-        async with wire.send(Request(method="POST", url=f"{server.base}/x", body=b"secret"), CREDENTIALS) as body:
+        with await wire.send(Request(method="POST", url=f"{server.base}/x", body=b"secret"), CREDENTIALS) as body:
             assert body.status == 307
         assert server.asked("/y") == []
 
@@ -675,7 +677,7 @@ async def test_no_tls_where_tls_was_meant_is_trouble() -> None:
 
 async def test_a_handshake_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever takes a connection and then says nothing holds it for as long as dialling may take."""
-    monkeypatch.setattr(wires, "_CONNECT_TIMEOUT", 0.1)
+    monkeypatch.setattr(exchange, "_CONNECT_TIMEOUT", 0.1)
     gone = asyncio.Event()
 
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -715,3 +717,37 @@ async def test_a_cancelled_request_lets_go_of_its_connection() -> None:
         await asyncio.wait([task])
         await ended.wait()
         assert task.cancelled()
+
+
+class Cut:
+    """A response that breaks off after some pieces."""
+
+    status, headers = 200, CIMultiDictProxy(CIMultiDict({"Content-Length": "100"}))
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.content = self
+        self._pieces = list(pieces)
+
+    def read_nowait(self) -> bytes:
+        """Nothing has come by now."""
+        return b""
+
+    def is_eof(self) -> bool:
+        """More is to come."""
+        return False
+
+    async def readany(self) -> bytes:
+        """Give a piece; after the last one, break off."""
+        if self._pieces:
+            return self._pieces.pop(0)
+        raise aiohttp.ClientPayloadError
+
+
+async def test_what_came_before_a_cut_is_handed_on() -> None:
+    """It was gathered for a block that never got full; whoever goes on later has it."""
+    floor = Floor(rate=0.0, window=30.0, clock=lambda: 0.0)
+    body = Body(Cut(b"a" * 6, b"b" * 6, b"c"), "https://x.example/", floor, 60.0)  # type: ignore[arg-type]
+    came = body.blocks(10)
+    assert [await anext(came), await anext(came)] == [b"aaaaaabbbbbb", b"c"]
+    with pytest.raises(Aborted):
+        await anext(came)

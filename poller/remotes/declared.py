@@ -13,7 +13,7 @@ from jmespath.parser import ParsedResult
 from poller.address import Origin, bare
 from poller.errors import ConfigurationError
 from poller.order import Order
-from poller.outcome import Absent, Gone, NothingToFetch, NotReady, Refused, Trouble, Unsafe
+from poller.outcome import Absent, Gone, NothingToFetch, NotReady, Refused, Trouble, Unknown, Unsafe
 from poller.remote import (
     Aborted,
     Answer,
@@ -31,9 +31,9 @@ from poller.remotes.oauth2 import ClientCredentials
 from poller.remotes.page import NAMED, Page, Report, Step
 
 _DOTS = frozenset({".", ".."})
-_BAD: dict[str, type[Refused | Gone]] = {"failed": Refused, "gone": Gone}
 _MOST_LINKS = 1000
 """A mebibyte of answer holds a quarter of a million, which would keep a download's slot for days."""
+_WORD_CHARACTERS = 64
 REPORT_CHARACTERS = 2**16
 """No report needs more. It is cut to what is kept once its secrets are masked: half a secret looks like none."""
 
@@ -83,7 +83,7 @@ class DeclaredRemote:
         try:
             reply = yield self._request(step, order)
             if reply.status < 300:  # noqa: PLR2004 - any success will do
-                return NotReady()
+                return NotReady(retry_after=reply.retry_after)
             return judge(reply, address=bare(reply.url), reason=_reason(step, _scene(reply, order), reply))
         except JMESPathError as error:
             return self._unreadable(error)
@@ -112,8 +112,8 @@ class DeclaredRemote:
     def _unreadable(self, error: JMESPathError) -> Trouble:
         return Trouble(reason=f"the reply cannot be read as the page of {self.name} says: {error}")
 
-    def _verdict(self, step: Step, reply: Reply, seen: dict[str, Any], order: Order) -> Answer:  # noqa: PLR0911 - one line a verdict
-        reason, address = _reason(step, seen, reply), bare(reply.url)
+    def _verdict(self, step: Step, reply: Reply, seen: dict[str, Any], order: Order) -> Answer:
+        reason = _reason(step, seen, reply)
         verdict = next((name for name, expression in step.verdicts if _truth(expression, seen)), None)
         match verdict:
             case "pending":
@@ -124,12 +124,25 @@ class DeclaredRemote:
                 return NothingToFetch()
             case "confirm":
                 return NeedsConfirming()
-            case "absent":
-                return Absent(reason=reason, status=reply.status, address=address, retry_after=reply.retry_after)
-            case "failed" | "gone":
-                return _BAD[verdict](reason=reason, status=reply.status, address=address)
+            case "failed" | "gone" | "absent":
+                return self._bad(verdict, reply, reason)
             case _:
-                return judge(reply, address=address, reason=reason)
+                return self._unheard(step, reply, seen, reason)
+
+    def _bad(self, verdict: str, reply: Reply, reason: str) -> Answer:
+        told: dict[str, Any] = {"reason": reason, "status": reply.status, "address": bare(reply.url)}
+        if verdict == "absent":
+            return Absent(**told, retry_after=reply.retry_after)
+        return Gone(**told) if verdict == "gone" else Refused(**told)
+
+    def _unheard(self, step: Step, reply: Reply, seen: dict[str, Any], reason: str) -> Answer:
+        """Judge a reply without a verdict by its status; of a good one, say what it is that nobody knows."""
+        address = bare(reply.url)
+        if not 200 <= reply.status < 300:  # noqa: PLR2004 - RFC 9110, 15.3
+            return judge(reply, address=address, reason=reason)
+        word = _word(step, seen) or f"status {reply.status}"
+        said = f"{reason}, and the page of {self.name} has no verdict about {word}"
+        return Unknown(reason=said, status=reply.status, address=address, retry_after=reply.retry_after, word=word)
 
     def _ready(self, reply: Reply, seen: dict[str, Any], order: Order) -> Answer:
         rule = self._page.file
@@ -138,7 +151,8 @@ class DeclaredRemote:
         if not links and rule.path is not None:
             links = [self._task_url(rule.path, order)]
         if not links:
-            return Trouble(reason="the file is ready, but no link says where", status=reply.status)
+            reason = "the file is ready, but no link says where"
+            return Trouble(reason=reason, status=reply.status, retry_after=reply.retry_after)
         if len(links) > _MOST_LINKS:
             return Unsafe(reason=f"the answer has {len(links)} links; no task makes so many files", status=reply.status)
         return Ready(links=tuple(self._link(reply.url, link) for link in links))
@@ -269,6 +283,17 @@ def _reason(step: Step, seen: dict[str, Any], reply: Reply) -> str:
     value = step.reason.search(seen) if step.reason is not None else None
     texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
     return "; ".join(texts) or f"the remote answered {reply.status}"
+
+
+def _word(step: Step, seen: dict[str, Any]) -> str:
+    """Say what the page's verdicts compare with words of theirs, as it is in this reply; nothing if it is not there."""
+    found = {path.expression: path.search(seen) for path in step.words}
+    told = [f"{name} {str(value)[:_WORD_CHARACTERS]!r}" for name, value in found.items() if _is_word(value)]
+    return ", ".join(told)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str | int | float)
 
 
 def _answer(aborted: Aborted) -> Answer:

@@ -9,7 +9,8 @@ the remote's settings. Verdicts and values are JMESPath over::
     task      {id, batch, context}
 
 The verdicts of a step are tried in the order they are written; the first that is true
-counts. A reply without one is classified by its status (``remote.judge``).
+counts. A reply without one is classified by its status (``remote.judge``); one that is
+good all the same says something that the page does not know, which is told once.
 """
 
 import re
@@ -54,11 +55,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One request and how its reply is read."""
+    """One request and how its reply is read.
+
+    Attributes:
+        words: the values that the verdicts compare with words, such as ``body.state``.
+    """
 
     method: str
     path: str
     verdicts: tuple[tuple[str, ParsedResult], ...]
+    words: tuple[ParsedResult, ...]
     reason: ParsedResult | None
     progress: ParsedResult | None
     report: Report | None

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -130,6 +130,7 @@ class _Reader:
             method=method.upper(),
             path=self._template(table, method, _TASK, f"{place}.") or "",
             verdicts=tuple((name, verdict) for name, verdict in verdicts if verdict is not None),
+            words=_words(verdict for _, verdict in verdicts if verdict is not None),
             reason=self._expression(table, "reason", f"{place}."),
             progress=self._expression(table, "progress", f"{place}."),
             report=self._report(self._table(table, "report", f"{place}."), f"{place}.report."),
@@ -242,6 +243,38 @@ class _Reader:
 
     def _note(self, place: str, problem: str) -> None:
         self.problems.append((f"{self._where}: {place}", problem))
+
+
+def _words(verdicts: Iterable[ParsedResult]) -> tuple[ParsedResult, ...]:
+    """Find what verdicts compare with words: the fields of the body beside a literal, in an operator or a function."""
+    paths = {path: None for verdict in verdicts for path in _compared(verdict.parsed)}
+    return tuple(jmespath.compile(path) for path in paths)
+
+
+def _compared(node: Mapping[str, Any]) -> Iterator[str]:
+    children = [child for child in node["children"] if isinstance(child, dict)]
+    if any(map(_is_literal, children)):
+        yield from filter(None, map(_path, children))
+    for child in children:
+        yield from _compared(child)
+
+
+def _is_literal(node: Mapping[str, Any]) -> bool:
+    """Tell a word, or a list of words, from what is looked up."""
+    listed = node["type"] == "multi_select_list" and all(map(_is_literal, node["children"]))
+    return bool(listed or node["type"] == "literal")
+
+
+def _path(node: Mapping[str, Any]) -> str:
+    """Spell a path of fields that begins at the body; nothing for any other expression."""
+    names = [child["value"] for child in node["children"] if child["type"] == "field"]
+    whole = node["type"] == "subexpression" and len(names) == len(node["children"]) and names[0] == "body"
+    return ".".join(map(_spelled, names)) if whole else ""
+
+
+def _spelled(name: str) -> str:
+    """Spell a field's name as JMESPath does: one that is no plain word as JSON."""
+    return name if name.isascii() and name.isidentifier() else msgspec.json.encode(name).decode()
 
 
 def _meant(name: str, names: Iterable[str]) -> str:

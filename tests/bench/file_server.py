@@ -1,8 +1,7 @@
 """Files as fast as one process can give them away: plain sockets, a thread each, the kernel copies.
 
 Run as ``python -m tests.bench.file_server CORE LARGEST [CERTIFICATE]``. ``GET /SIZE/NAME`` gives SIZE bytes, LARGEST at
-most; any other address gives 204, as a remote does whose file is not ready. The first line on standard output is the
-port; the server ends when its standard input does.
+most. The first line on standard output is the port; the server ends when its standard input does.
 """
 
 import os
@@ -17,7 +16,7 @@ from typing import BinaryIO
 _FILE = re.compile(rb"GET /(\d+)/")
 _END = b"\r\n\r\n"
 _PIECE = 2**20
-_NOT_READY = b"HTTP/1.1 204 No Content\r\n\r\n"
+_UNKNOWN = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
 
 def content(largest: int) -> BinaryIO:
@@ -55,7 +54,7 @@ def _converse(connection: socket.socket, context: ssl.SSLContext | None, file: i
 def _answer(peer: socket.socket, head: bytes, file: int) -> None:
     wanted = _FILE.match(head)
     if wanted is None:
-        peer.sendall(_NOT_READY)
+        peer.sendall(_UNKNOWN)
         return
     size = int(wanted[1])
     kind = b"Content-Type: application/pdf\r\nContent-Length: %d\r\n\r\n"

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tests.bench import changes, hook, lateness, reading, transfer, upkeep
+from tests.bench import changes, checks, hook, lateness, reading, transfer, upkeep
 from tests.bench.figure import Figure
 from tests.bench.yard import Yard, apart
 
@@ -24,7 +24,8 @@ SUITE: dict[str, Callable[[Yard], Awaitable[list[Figure]]]] = {
     "fetch-tls": transfer.large_tls,
     "fetch-many": transfer.many,
     "fetch-memory": transfer.memory,
-    "ask": transfer.checks,
+    "ask": checks.asking,
+    "cycle": checks.cycle,
 }
 
 

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
-import aiohttp
 import msgspec
 import pytest
 
@@ -27,9 +26,9 @@ from poller.app import _FILE_THREADS
 from poller.client import Client
 from poller.downloader import Downloader
 from poller.order import Order, place
-from poller.outcome import Published
+from poller.outcome import NotReady, Published
 from poller.publisher import Publisher
-from poller.remote import Answer, Conversation, Delivery, Link, NotReady, Ready, Request
+from poller.remote import Answer, Conversation, Delivery, Link, Ready, Request
 from poller.wire import Wire
 from tests.bench.figure import Figure, Pair, amount, percentile
 from tests.bench.machine import ROOT, resident
@@ -247,54 +246,6 @@ async def memory(yard: Yard) -> list[Figure]:
         amount("memory of 8 downloads at once", [took.peak / 2**20], "MiB", at_most=120),
         *_lateness("8 downloads at once", [took]),
     ]
-
-
-async def checks(yard: Yard) -> list[Figure]:
-    """Compare asking about orders that are not ready with a bare ``session.get``, 64 at a time."""
-    pair = Pair()
-    with serving(1) as url:
-        for _ in range(yard.rounds):
-            pair.ours.append(await _asking(url, yard.batch // 4))
-            pair.theirs.append(await _getting(url, yard.batch // 4))
-    return [pair.speedup("asking 64 at a time, to session.get", at_least=0.75)]
-
-
-async def _asking(url: str, count: int) -> float:
-    remote = Remote(url)
-    wire = Wire(
-        base=remote.base,
-        origins=remote.origins,
-        connections=64,
-        idle_timeout=30.0,
-        floor_rate=1024.0,
-        clock=time.monotonic,
-    )
-    client = Client(remote=remote, wire=wire, learn=lambda _: None, now=time.time, clock=time.monotonic)
-    orders = iter([place("bench", f"{number}", time.time(), deadline=2e9) for number in range(count)])
-
-    async def asker() -> None:
-        for order in orders:
-            assert isinstance(await client.ask(remote.check(order)), NotReady)
-
-    began = perf_counter()
-    await asyncio.gather(*(asker() for _ in range(64)))
-    took = perf_counter() - began
-    await wire.close()
-    return took / count
-
-
-async def _getting(url: str, count: int) -> float:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64)) as session:
-        numbers = iter(range(count))
-
-        async def getter() -> None:
-            for number in numbers:
-                async with session.get(f"{url}/tasks/{number}") as response:
-                    await response.read()
-
-        began = perf_counter()
-        await asyncio.gather(*(getter() for _ in range(64)))
-        return (perf_counter() - began) / count
 
 
 def _compared(yard: Yard, job: Job, theirs: Callable[[Job, Path], Took]) -> tuple[Pair, Pair, list[Took]]:

@@ -11,7 +11,7 @@ from tests.simulation.grafx import Task
 from tests.simulation.history import RESTING, History
 from tests.simulation.shop import Asked
 
-SPENDS_NOTHING = frozenset({"remote_paused", "local_fault", "interrupted", "crowded"})
+SPENDS_NOTHING = frozenset({"remote_paused", "local_fault", "interrupted", "crowded", "deferred"})
 _CANARY = "canary-"
 _OPENING = frozenset({"added", "confirmed", "retried"})
 _TIME_ENOUGH = 1800.0

@@ -3,9 +3,10 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import ExitStack
 from email.utils import formatdate
+from typing import Self
 
 from poller.address import Origin, bare
 from poller.outcome import Stuck, Trouble
@@ -20,7 +21,11 @@ IDLE = 30.0
 
 
 class Body:
-    """What ``wire.Body`` is, with a *fault* on the way: cut, stall, silent (cut) or short (and said to be whole)."""
+    """What ``wire.Body`` is, with a *fault* on the way: cut, stall, silent (cut) or short (and said to be whole).
+
+    Attributes:
+        held: what ends when it is let go of.
+    """
 
     def __init__(self, url: str, answer: Answer, fault: str, *, framed: bool, cut: int, pace: float) -> None:
         self.status, self.url, self.headers = answer.status, url, answer.headers
@@ -28,6 +33,16 @@ class Body:
         self.length = len(answer.body) if framed else None
         self._fault, self._pace = fault, pace
         self._arrives = answer.body[:cut] if fault else answer.body
+        self.held = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        self.held.close()
 
     async def blocks(self, size: int = 2**14) -> AsyncGenerator[bytes, None]:
         for at in range(0, len(self._arrives), size):
@@ -61,18 +76,17 @@ class Network:
         """Forget what was under way: the process is another."""
         self._under_way.clear()
 
-    @asynccontextmanager
-    async def send(
-        self, request: Request, credentials: Mapping[str, str], *, roam: bool = False
-    ) -> AsyncIterator[Body]:
+    async def send(self, request: Request, credentials: Mapping[str, str], *, roam: bool = False) -> Body:
         about = self._grafx.about(request.url)
         if credentials and Origin.of(request.url) != Origin.of(BASE):
             self._history.breach(f"credentials went to {request.url}")
-        with _Alone(self._under_way, about, self._history):
+        with ExitStack() as stack:
+            stack.enter_context(_Alone(self._under_way, about, self._history))
             await self._travel(request.url, about)
             body = self._body(request, credentials, about)
             self._history.note(self._time(), "asked", bare(request.url), body.status)
-            yield body
+            body.held = stack.pop_all()
+        return body
 
     async def _travel(self, url: str, about: str) -> None:
         """Let the request arrive, or not."""

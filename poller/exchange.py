@@ -1,0 +1,225 @@
+"""One head out, one head in, over aiohttp's connections.
+
+aiohttp dials, keeps connections, speaks TLS and parses. Its session is left out: the objects that it
+makes around each request, for cookies, redirects, character sets and uploads, of which we want none,
+cost more than all the rest of a question. What is kept of it stands here: how a head is written, that
+interim replies are passed over, and that a connection which the remote closed while nobody used it is
+replaced once. For this we call what aiohttp does not document; so its version is pinned closely.
+"""
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from typing import Any, cast
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from poller.address import Origin
+
+Unreadable = HttpProcessingError
+"""What came is no head."""
+
+_CONNECT_TIMEOUT = 15.0
+_LOOKUPS = 16
+"""Names looked up at once: more links than that are seldom followed at once."""
+_BEFORE_TARGET = re.compile(r"[^:]+://[^/?#]*")
+_BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_SWITCHING = 101
+
+
+class Response:
+    """A reply whose head has come; its connection is taken until it is released.
+
+    Attributes:
+        headers: as they came.
+        content: the body, as it comes.
+    """
+
+    def __init__(
+        self, status: int, headers: CIMultiDictProxy[str], content: aiohttp.StreamReader, connection: Connection
+    ) -> None:
+        self.status, self.headers, self.content = status, headers, content
+        self._connection = connection
+        self._protocol = connection.protocol
+        transport = connection.transport
+        self._tls: ssl.SSLObject | None = None if transport is None else transport.get_extra_info("ssl_object")
+
+    def release(self) -> None:
+        """Let go of the connection: it is kept for the next request if the body has come whole, and closed if not."""
+        self._connection.release()
+
+    def was_cut(self) -> bool:
+        """Tell, once the body has ended, whether the connection was reset, or TLS had no goodbye (RFC 9112, 9.8)."""
+        error = None if self._protocol is None else self._protocol.exception()
+        return isinstance(error, OSError) or not self._goodbye()
+
+    def _goodbye(self) -> bool:
+        if self._tls is None:
+            return True
+        try:
+            self._tls.read(1)
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            pass
+        return False
+
+
+class _Names(aiohttp.ThreadedResolver):
+    """Looks names up in threads of its own: slow ones would fill the common threads, and hold up everybody's.
+
+    Args:
+        threads: how many names at once.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(cast("asyncio.AbstractEventLoop", self))  # all that it asks of a loop are the next two
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="names")
+
+    async def getaddrinfo(self, *args: Any, **hints: Any) -> Any:
+        """Find a name's addresses."""
+        ask = partial(socket.getaddrinfo, *args, **hints)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+
+    async def getnameinfo(self, *args: Any) -> Any:
+        """Spell an address."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, socket.getnameinfo, *args)
+
+    async def close(self) -> None:
+        """Look up nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Leaves alone a connection on which something came that nobody had asked for: it would answer the next request."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Any]) -> Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is None or not connection.protocol.should_close:
+                break
+            connection.close()
+        return connection
+
+
+class Exchange:
+    """Connections, each of which carries one request at a time.
+
+    Args:
+        connections: how many may be open at once.
+        idle_timeout: seconds without a byte after which one is given up.
+        headers: go with every request that has none of that name.
+        dialling: more for ``aiohttp.TCPConnector``.
+    """
+
+    def __init__(self, *, connections: int, idle_timeout: float, headers: Mapping[str, str], **dialling: Any) -> None:
+        self._names = _Names(min(connections, _LOOKUPS))
+        dialling["resolver"] = self._names
+        self._connector = _Connector(limit=connections, limit_per_host=connections, **dialling)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
+        self._idle_timeout = idle_timeout
+        self._headers = headers
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._connector.close()
+        await self._names.close()
+
+    async def send(
+        self, method: str, url: str, origin: Origin, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Response:
+        """Send a request and wait for the head of the reply.
+
+        Args:
+            method: HTTP method, in capitals.
+            url: absolute and encoded; what follows the host goes out byte for byte, but for the fragment.
+            origin: the address's own.
+            headers: of this request.
+            body: what to send after the head.
+
+        Raises:
+            aiohttp.ClientError, Unreadable, OSError, TimeoutError, ValueError: what comes from below.
+        """
+        door = _door(origin)
+        named = CIMultiDict(door.headers)
+        named.update(self._headers)
+        named.update(headers)
+        sent = _head(method, _target(url), named, body) + (body or b"")
+        try:
+            return await self._once(door, method, sent)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            if method != "GET":
+                raise
+            return await self._once(door, method, sent)  # RFC 9112, 9.3.1: a kept connection may close at any time
+
+    async def _once(self, door: aiohttp.ClientRequest, method: str, sent: bytes) -> Response:
+        connection = await self._connector.connect(door, [], self._timeout)
+        try:
+            protocol = self._put(connection, method, sent)
+            return await _answered(protocol, connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _put(self, connection: Connection, method: str, sent: bytes) -> ResponseHandler:
+        """Write a request, and have the reply parsed; gives where it will come."""
+        protocol = connection.protocol
+        if protocol is None or protocol.transport is None:
+            raise aiohttp.ServerDisconnectedError
+        protocol.set_response_params(
+            skip_payload=method == "HEAD",
+            read_until_eof=True,
+            auto_decompress=False,
+            read_timeout=self._idle_timeout,
+        )
+        protocol.transport.write(sent)
+        protocol.start_timeout()
+        return protocol
+
+
+async def _answered(protocol: ResponseHandler, connection: Connection) -> Response:
+    """Wait for the head that is not an interim one (RFC 9110, 15.2)."""
+    while True:
+        message, content = await protocol.read()
+        if not 100 <= message.code <= 199 or message.code == _SWITCHING:  # noqa: PLR2004 - the RFC's numbers
+            return Response(message.code, message.headers, content, connection)
+
+
+@lru_cache(maxsize=1024)
+def _door(origin: Origin) -> aiohttp.ClientRequest:
+    """Make what a connector wants to be shown before it dials an origin; of its headers, ``Host`` is the origin's."""
+    return aiohttp.ClientRequest("GET", URL(str(origin)), headers={"Accept": "*/*"})
+
+
+def _target(url: str) -> str:
+    """Give an address's path and query as they stand (RFC 9112, 3.2.1)."""
+    target = _BEFORE_TARGET.sub("", url, count=1).partition("#")[0]
+    return target if target.startswith("/") else f"/{target}"
+
+
+def _head(method: str, target: str, headers: CIMultiDict[str], body: bytes | None) -> bytes:
+    """Write a request's head.
+
+    Raises:
+        ValueError: there is a line break within one of its lines, or a NUL.
+    """
+    if body:
+        headers.setdefault("Content-Type", "application/octet-stream")
+    if body is not None or method not in _BODILESS:
+        headers.setdefault("Content-Length", str(len(body or b"")))
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    head = "\r\n".join(lines)
+    if not head.count("\r") == head.count("\n") == len(lines) - 1 or "\0" in head:
+        raise ValueError("a line break in the middle of a header")
+    return head.encode()
