@@ -226,8 +226,8 @@ class Downloader(Generic[P]):
         raise self._guard.unvouched(link.url)
 
 
-_NO_NAME = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG})
-"""What somebody put in the folder is in the way of this order's name, and of no other's."""
+_NO_NAME = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK})
+"""What is in the folder is in the way of this order's name, and of no other's."""
 
 
 def _local(error: OSError) -> Stuck | Unsafe:

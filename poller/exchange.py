@@ -7,11 +7,14 @@ interim replies are passed over, and that a connection which the remote closed w
 replaced once. For this we call what aiohttp does not document; so its version is pinned closely.
 """
 
+import asyncio
 import re
+import socket
 import ssl
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -27,6 +30,8 @@ Unreadable = HttpProcessingError
 """What came is no head."""
 
 _CONNECT_TIMEOUT = 15.0
+_LOOKUPS = 16
+"""Names looked up at once: more links than that are seldom followed at once."""
 _BEFORE_TARGET = re.compile(r"[^:]+://[^/?#]*")
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _SWITCHING = 101
@@ -70,6 +75,31 @@ class Response:
         return False
 
 
+class _Names(aiohttp.ThreadedResolver):
+    """Looks names up in threads of its own: slow ones would fill the common threads, and hold up everybody's.
+
+    Args:
+        threads: how many names at once.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(cast("asyncio.AbstractEventLoop", self))  # all that it asks of a loop are the next two
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="names")
+
+    async def getaddrinfo(self, *args: Any, **hints: Any) -> Any:
+        """Find a name's addresses."""
+        ask = partial(socket.getaddrinfo, *args, **hints)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+
+    async def getnameinfo(self, *args: Any) -> Any:
+        """Spell an address."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, socket.getnameinfo, *args)
+
+    async def close(self) -> None:
+        """Look up nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 class _Connector(aiohttp.TCPConnector):
     """Leaves alone a connection on which something came that nobody had asked for: it would answer the next request."""
 
@@ -92,6 +122,8 @@ class Exchange:
     """
 
     def __init__(self, *, connections: int, idle_timeout: float, headers: Mapping[str, str], **dialling: Any) -> None:
+        self._names = _Names(min(connections, _LOOKUPS))
+        dialling["resolver"] = self._names
         self._connector = _Connector(limit=connections, limit_per_host=connections, **dialling)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
         self._idle_timeout = idle_timeout
@@ -100,6 +132,7 @@ class Exchange:
     async def close(self) -> None:
         """Close every connection."""
         await self._connector.close()
+        await self._names.close()
 
     async def send(
         self, method: str, url: str, origin: Origin, headers: Mapping[str, str], body: bytes | None = None

@@ -148,7 +148,7 @@ class Publisher:
                 if not _holds(folder, name, partial):
                     continue
             return name
-        raise FileExistsError(f"{_VERSIONS} versions of {wanted} are there already")
+        raise OSError(errno.EMLINK, f"{_VERSIONS} versions are there already", wanted)
 
 
 def _open(folder: Path) -> tuple[int, int]:

@@ -78,6 +78,7 @@ class Body:
             Aborted: it stopped before its end, or for too long.
         """
         gathered, cut = bytearray(), None
+        self._floor.begin()
         try:
             while piece := await self._piece():
                 gathered += piece
@@ -140,8 +141,11 @@ class Floor:
         self._least = rate * window
         self._window = window
         self._clock = clock
-        self._since = clock()
-        self._passed = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a window."""
+        self._since, self._passed = self._clock(), 0
 
     def pass_on(self, count: int, url: str) -> None:
         """Count bytes; at the end of a window, see whether they were enough.
@@ -155,7 +159,7 @@ class Floor:
         if self._passed < self._least:
             reason = f"fewer than {self._least:.0f} bytes came in {self._window:.0f} s"
             raise Aborted(Trouble(reason=reason, address=bare(url)))
-        self._since, self._passed = self._clock(), 0
+        self.begin()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ import io
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +88,12 @@ class Spine:
 
     @property
     def files(self) -> dict[str, bytes]:
-        """Read all that is in the folder, partials too."""
-        found = (path for path in self.folder.rglob("*") if path.name != ".partial")
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in found}
+        """Read all that is in the folder, partials too, but for those that are being removed."""
+        found = {}
+        for path in self.folder.rglob("*"):
+            with suppress(FileNotFoundError, IsADirectoryError):
+                found[str(path.relative_to(self.folder))] = path.read_bytes()
+        return found
 
     @property
     def leaked(self) -> int:
@@ -150,6 +153,7 @@ async def spine(
     clock: Callable[[], float] = time.monotonic,
     pace: dict[str, Any] | None = None,
     hiccup: float = 0.0,
+    host: str = "127.0.0.1",
     **changed: Any,
 ) -> AsyncIterator[Spine]:
     """Run everything; see in the end that it holds no connection, and note all that it said."""
@@ -159,6 +163,7 @@ async def spine(
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         _hurry(patch, built, patience=patience, clock=clock, pace=pace or {}, hiccup=hiccup)
         server = await stack.enter_async_context(hostile(**listening))
+        server.base = server.base.replace("127.0.0.1", host)
         other = await stack.enter_async_context(hostile())
         it = Spine(server, other, tmp_path / "orders", built)
         server.on("/oauth/token", answer(200, b'{"access_token":"%s","expires_in":86400}' % TOKEN.encode()))

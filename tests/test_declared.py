@@ -183,6 +183,14 @@ def test_a_link_may_be_a_list_of_links() -> None:
     assert [link.url for link in seen.links] == ["https://a.example/1", "https://acme.example/2"]
 
 
+def test_a_task_makes_no_more_than_a_thousand_files() -> None:
+    """An answer of the size that we read has room for so many links that their order would never end."""
+    remote = remotes.bind(_page(file={"link": "body.urls"}), {"ACME_KEY": "k"})
+    for count, kind in ((1000, Ready), (1001, Unsafe)):
+        body = msgspec.json.encode({"ok": 1, "urls": ["/x"] * count})
+        assert type(converse(remote.check(order()), reply(200, body))[1]) is kind
+
+
 def test_ready_without_link_or_path_is_trouble() -> None:
     """A page that knows no fixed path cannot make an address up."""
     remote = remotes.bind(_page(file={"link": "body.url"}), {"ACME_KEY": "k"})

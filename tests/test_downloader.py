@@ -1,21 +1,27 @@
 """From a link to a published file, over real sockets and onto a real disk."""
 
 import asyncio
+import fcntl
 import gzip
 import hashlib
+import io
 import os
 import resource
 import shutil
+import socket
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import threading
 import tracemalloc
+import zipfile
 import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -602,6 +608,32 @@ async def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
         assert there.files == {"a": b"x"}
 
 
+async def test_a_name_with_too_many_versions_is_that_order_s_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the disk's, for which every other download would wait."""
+    monkeypatch.setattr(publishers, "_VERSIONS", 2)
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, FILE, PNG), answer(200, FILE + b"2", PNG))
+        assert isinstance(await there.fetch(), Published)
+        seen = await there.fetch()
+        assert seen == Unsafe(reason="the file's name cannot be used: 2 versions are there already: T1.png")
+        assert there.files == {"T1.png": FILE}
+
+
+async def test_an_archive_is_never_unpacked(tmp_path: Path) -> None:
+    """Whatever its members are called: it is published byte for byte, and nothing comes of them."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("../../evil.sh", "/etc/cron.d/evil", ".partial/evil", "nested.zip"):
+            archive.writestr(name, "#!/bin/sh")
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, packed.getvalue(), {"Content-Type": "application/zip"}))
+        assert isinstance(await there.fetch(), Published)
+        assert there.files == {"T1.zip": packed.getvalue()}
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["orders"]
+
+
 def on_a_full_disk(folder: str) -> None:
     """Fetch what a disk of one mebibyte cannot hold, and then what it can; print what came of it."""
 
@@ -730,11 +762,31 @@ async def test_a_large_file_streams_in_bounded_memory(tmp_path: Path) -> None:
         (there.folder / "T1.png").unlink()
 
 
-async def test_a_slow_disk_holds_a_fast_remote_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The remote is made to wait, not our memory, and it is not called silent for it; the file comes whole."""
+def in_the_kernel(writer: asyncio.StreamWriter) -> int:
+    """Count the bytes that have left one side of a connection within this process and not reached the other."""
+    ours, peer = writer.get_extra_info("socket"), writer.get_extra_info("peername")
+    count = unread(ours.fileno(), termios.TIOCOUTQ)
+    for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names alone
+        with suppress(OSError), socket.socket(fileno=os.dup(int(entry))) as other:
+            if other.getsockname() == peer:
+                count += unread(other.fileno(), termios.FIONREAD)
+    return count
+
+
+def unread(handle: int, which: int) -> int:
+    """Ask how many bytes wait in a socket."""
+    return int(struct.unpack("i", fcntl.ioctl(handle, which, bytes(4)))[0])
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_a_slow_disk_holds_a_fast_remote_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framing: str
+) -> None:
+    """The remote waits, and our memory holds three blocks at most; it is not called silent, and the file is whole."""
     size, sent, go_on = 64 * MIB, 0, threading.Event()
     loop, writing = asyncio.get_running_loop(), asyncio.Event()
     real = HashedFile.write
+    writers: list[asyncio.StreamWriter] = []
 
     def write(self: HashedFile, block: bytes) -> int:
         loop.call_soon_threadsafe(writing.set)
@@ -743,11 +795,15 @@ async def test_a_slow_disk_holds_a_fast_remote_back(tmp_path: Path, monkeypatch:
 
     async def play(seen: Seen, writer: asyncio.StreamWriter) -> bool:
         nonlocal sent
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % size)
+        writers.append(writer)
+        chunk = (b"10000\r\n", b"\r\n", b"0\r\n\r\n") if framing == "chunked" else (b"", b"", b"")
+        how = b"Transfer-Encoding: chunked" if framing == "chunked" else b"Content-Length: %d" % size
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n%s\r\n\r\n" % how)
         while sent < size:
-            writer.write(b"\x00" * 65536)
-            await writer.drain()
+            writer.write(chunk[0] + b"\x00" * 65536 + chunk[1])
             sent += 65536
+            await writer.drain()
+        writer.write(chunk[2])
         return True
 
     monkeypatch.setattr(HashedFile, "write", write)
@@ -758,7 +814,9 @@ async def test_a_slow_disk_holds_a_fast_remote_back(tmp_path: Path, monkeypatch:
         until = loop.time() + 0.2  # four idle timeouts
         while loop.time() < until:
             await asyncio.sleep(0)
+        held = sent - writers[0].transport.get_write_buffer_size() - in_the_kernel(writers[0])
         assert sent < size / 2
+        assert MIB <= held < 3 * MIB
         go_on.set()
         outcome = await task
         assert isinstance(outcome, Published)

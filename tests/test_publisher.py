@@ -214,7 +214,7 @@ async def test_versions_come_to_an_end(tmp_path: Path, opened: Publisher, monkey
     monkeypatch.setattr(publishers, "_VERSIONS", 3)
     for number in range(2):
         await put(opened, b"%d" % number)
-    with pytest.raises(FileExistsError, match=r"3 versions of T1\.pdf"):
+    with pytest.raises(OSError, match=r"3 versions are there already: 'T1\.pdf'"):
         await put(opened)
     assert files(tmp_path / "orders") == {"T1.pdf", "T1~2.pdf"}
 

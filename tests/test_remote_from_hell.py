@@ -1,10 +1,13 @@
 """Whatever a remote does to one order, through the whole poller: what becomes of it, and of nobody else."""
 
 import asyncio
+import errno
 import gzip
+import os
 import random
 import shutil
 import ssl
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +17,9 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
+from poller import folders
 from poller import wire as wires
+from poller.partial import HashedFile
 from poller.redact import Redactor
 from tests.canary import Watch
 from tests.hostile import Play, Seen, answer, hostile, reply
@@ -404,6 +409,9 @@ ANSWERS = (
         "answer with a word nobody knows": said(spelled(200, b'{"state":"transmogrifying"}')),
         "answer without a link": said(spelled(200, b'{"state":"finished"}'), said="no link"),
         "answer with a number for a link": said(spelled(200, b'{"state":"finished","link":7}'), said="no link"),
+        "answer with a thousand and one links": final(
+            "unsafe", spelled(200, b'{"state":"finished","link":[%s]}' % b",".join([b'"/x"'] * 1001)), said="1001 links"
+        ),
         "answer that is no JSON": said(spelled(200, b"finished")),
         "answer that is nothing": said(spelled(200, b"")),
         "answer that is deep": said(spelled(200, b"[" * 500_000)),
@@ -654,3 +662,87 @@ async def test_a_login_that_goes_wrong(name: str, tmp_path: Path, watch: Watch) 
             assert (order["cause"], order["attempts"], it.asked("bad")) == ("attempts", ATTEMPTS, (0, 0))
         assert [seen.path for seen in it.server.seen] == ["/oauth/token"] * tries
         assert not it.leaked
+
+
+# --- our own machine
+
+
+async def test_a_disk_that_stands_still_delays_no_question(
+    tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All threads for files wait for it; names are looked up and questions answered all the same."""
+    loop, go_on, stuck = asyncio.get_running_loop(), threading.Event(), asyncio.Semaphore(0)
+    real = HashedFile.write
+
+    def write(self: HashedFile, block: bytes) -> int:
+        loop.call_soon_threadsafe(stuck.release)
+        go_on.wait(20)
+        return real(self, block)
+
+    monkeypatch.setattr(HashedFile, "write", write)
+    async with spine(tmp_path, watch, host="localhost") as it:
+        names = [f"slow{number}" for number in range(8)]
+        for name in names:
+            it.good(name, FILE)
+        await it.shop.add(*names)
+        for _ in names:
+            await stuck.acquire()
+        it.server.on("/api/tasks/waits", script(RUNNING))
+        it.server.on("/api/tasks/failed", script(spelled(200, b'{"state":"failed"}')))
+        await it.shop.add("waits", "failed")
+        async with asyncio.timeout(PATIENCE):
+            await it.rest("failed")
+            await it.until(lambda order: order.checks > 3, "waits")
+        go_on.set()
+        orders = await it.rest(*names)
+        assert {orders[name]["state"] for name in names} == {"done"}
+    assert it.files == {f"{name}.png": FILE for name in names}
+
+
+FAULTS_OF_OURS = {
+    "disk full": errno.ENOSPC,
+    "quota": errno.EDQUOT,
+    "read-only": errno.EROFS,
+    "input or output": errno.EIO,
+    "too many files": errno.EMFILE,
+    "not allowed": errno.EACCES,
+}
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "link"])
+@pytest.mark.parametrize("name", FAULTS_OF_OURS)
+async def test_our_own_fault_costs_no_order_anything(
+    name: str, call: str, tmp_path: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Downloads pause, questions go on; once the disk is well and somebody asks, the file comes."""
+    number, well = FAULTS_OF_OURS[name], False
+    place, what = {
+        "open": (folders, "create"),
+        "write": (HashedFile, "write"),
+        "fsync": (os, "fsync"),
+        "link": (os, "link"),
+    }[call]
+    real = getattr(place, what)
+
+    def broken(*given: Any, **named: Any) -> Any:
+        if well or threading.current_thread().name.split("_")[0] != "files":
+            return real(*given, **named)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(place, what, broken)
+    async with spine(tmp_path, watch) as it:
+        it.good("bad", FILE)
+        await it.shop.add("bad")
+        order = (await it.until(lambda order: order.reason is not None, "bad"))["bad"]
+        assert (order["state"], order["attempts"], os.strerror(number) in order["reason"]) == ("pending", 0, True)
+        assert it.files == {}
+        it.server.on("/api/tasks/h1", script(spelled(200, b'{"state":"failed"}')))
+        await it.shop.add("h1")
+        await it.rest("h1")
+        well = True
+        course = it.service.desk._lanes["hell"]._course
+        course._disk.until = 0.0
+        async with it.shop.session.post(f"{it.shop.url}/orders/hell/bad/check") as reply:
+            assert reply.status == 200
+        assert (await it.rest("bad"))["bad"]["state"] == "done"
+    assert it.files == {"bad.png": FILE}

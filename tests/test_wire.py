@@ -4,8 +4,11 @@ import asyncio
 import errno
 import os
 import resource
+import socket
 import ssl
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import aiohttp
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from poller import exchange
 from poller import wire as wires
 from poller.address import Origin
 from poller.outcome import Locked, Outcome, Stuck, Trouble, Unsafe
@@ -379,6 +383,16 @@ async def test_our_own_slowness_is_not_held_against_the_remote() -> None:
         assert time[0] > 3600.0
 
 
+async def test_our_own_delay_before_the_body_is_not_held_against_the_remote_either() -> None:
+    """Room is made on the disk before the first byte is asked for."""
+    time = [0.0]
+    async with hostile() as server, wired(grafx(server.base), clock=lambda: time[0], floor_rate=1e6) as wire:
+        server.on("/x", answer(200, b"x" * 100))
+        with await wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body:
+            time[0] += 3600.0
+            assert [block async for block in body.blocks()] == [b"x" * 100]
+
+
 # --- redirects
 
 
@@ -571,6 +585,34 @@ async def test_a_name_that_changes_its_mind_is_judged_by_what_is_dialled(monkeyp
         assert server.dials == 0
 
 
+async def test_slow_names_of_links_hold_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever leads us to names that nobody answers for fills no threads but those of such names."""
+    loop, go_on, asked = asyncio.get_running_loop(), threading.Event(), set[str]()
+    common = ThreadPoolExecutor(2)
+    loop.set_default_executor(common)
+    real = socket.getaddrinfo
+
+    def slow(host: str, *args: Any, **named: Any) -> Any:
+        asked.add(host)
+        if host.endswith(".example"):
+            go_on.wait(20)
+            raise socket.gaierror(socket.EAI_AGAIN, "try again")
+        return real(host, *args, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    async with hostile() as server, wired(grafx(server.base.replace("127.0.0.1", "localhost"))) as wire:
+        server.on("/x", answer(200, b"ok"))
+        names = [f"https://slow-{number}.example/x" for number in range(8)]
+        tasks = [asyncio.create_task(outcome(wire, name)) for name in names]
+        while len(asked) < 2:
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            assert (await get(wire, server.base.replace("127.0.0.1", "localhost") + "/x"))[1] == b"ok"
+            await asyncio.to_thread(int)
+        go_on.set()
+        assert {type(seen) for seen in await asyncio.gather(*tasks)} == {Trouble}
+
+
 async def test_what_the_operator_configured_may_be_inner_and_plain() -> None:
     """His own network is his own business; so is a public one dialled as he pleases."""
     async with hostile() as server, hostile() as other, wired(grafx(server.base), origins=origin(other)) as wire:
@@ -631,6 +673,25 @@ async def test_no_tls_where_tls_was_meant_is_trouble() -> None:
             seen = await outcome(wire, f"{base}/x{SIGNED}")
             assert isinstance(seen, Trouble)
             assert seen.reason == "no secure connection could be made"
+
+
+async def test_a_handshake_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes a connection and then says nothing holds it for as long as dialling may take."""
+    monkeypatch.setattr(exchange, "_CONNECT_TIMEOUT", 0.1)
+    gone = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        gone.set()
+
+    async with await asyncio.start_server(mute, "127.0.0.1", 0) as listener:
+        base = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        async with wired(grafx(base)) as wire, asyncio.timeout(10):
+            seen = await outcome(wire, f"{base}/x{SIGNED}")
+            assert isinstance(seen, Trouble)
+            assert seen.reason == "the remote went silent"
+            await gone.wait()
 
 
 # --- ending

@@ -31,6 +31,8 @@ from poller.remotes.oauth2 import ClientCredentials
 from poller.remotes.page import NAMED, Page, Report, Step
 
 _DOTS = frozenset({".", ".."})
+_MOST_LINKS = 1000
+"""A mebibyte of answer holds a quarter of a million, which would keep a download's slot for days."""
 _WORD_CHARACTERS = 64
 REPORT_CHARACTERS = 2**16
 """No report needs more. It is cut to what is kept once its secrets are masked: half a secret looks like none."""
@@ -151,6 +153,8 @@ class DeclaredRemote:
         if not links:
             reason = "the file is ready, but no link says where"
             return Trouble(reason=reason, status=reply.status, retry_after=reply.retry_after)
+        if len(links) > _MOST_LINKS:
+            return Unsafe(reason=f"the answer has {len(links)} links; no task makes so many files", status=reply.status)
         return Ready(links=tuple(self._link(reply.url, link) for link in links))
 
     def _link(self, base: str, link: str) -> Link:
