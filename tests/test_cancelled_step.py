@@ -110,6 +110,6 @@ async def test_wherever_a_step_is_cancelled(
             await it.shop.session.post(f"{it.shop.url}/orders/hell/T{number}/cancel")
             uncancelled += not steps.cancelled
             number += 1
-        assert number > 30
-        assert min(seen.values()) > 2
+        assert seen[State.PENDING] > 20
+        assert seen[State.DONE] >= uncancelled
     assert it.files == {}

@@ -147,7 +147,7 @@ GOOD = script(echo(ready))
 FAULTS = {"remote_paused", "local_fault", "step_failed", "not_saved", "store_unavailable"}
 """What would concern everybody."""
 TWICE = 2 * ATTEMPTS
-"""Where a connection ends before its reply's head does, aiohttp sends a GET a second time, and says nothing of it."""
+"""Where a connection ends before its reply's head does, a GET is sent once more: it may have been a kept one."""
 HTML = b"<!DOCTYPE html><html><body>Service unavailable</body></html>"
 XML = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
 JSON = b'{"error":"no such key"}'
