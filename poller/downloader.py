@@ -5,28 +5,22 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Generic, Protocol, TypeVar
 
-import msgspec
+from msgspec.structs import replace
 
 from poller import content, decoding
-from poller.address import bare
 from poller.decoding import Garbled
 from poller.digest import Tally
+from poller.guard import Guard, Head, Received, is_wrong
 from poller.order import Order
-from poller.outcome import Cause, File, LinkExpired, Outcome, Published, Stuck, TooLarge, Trouble, Unsafe
-from poller.partials import LEAST, Slot
+from poller.outcome import File, Outcome, Published, Stuck, Trouble, Unsafe
+from poller.partial import LEAST, Slot
 from poller.promise import Promise
-from poller.remote import Aborted, Delivery, Link, Ready, retry_after
+from poller.remote import Aborted, Delivery, Link, Ready
 from poller.shield import complete, finish
 
 
-class Body(Protocol):
+class Body(Head, Protocol):
     """A response whose body is still to come; see ``wire.Body``."""
-
-    status: int
-    url: str
-    headers: Mapping[str, str]
-    length: int | None
-    framed: bool
 
     def blocks(self) -> AsyncGenerator[bytes, None]:
         """Give the body in large blocks; raises Aborted if it stops before its end."""
@@ -41,8 +35,8 @@ class Source(Protocol):
         ...
 
 
-class Partial(Protocol):
-    """A file that is still being received; see ``partials.Partial``."""
+class Partial(Received, Protocol):
+    """A file that is still being received; see ``partial.Partial``."""
 
     @property
     def promise(self) -> Promise | None:
@@ -62,16 +56,6 @@ class Partial(Protocol):
     @property
     def rest(self) -> Mapping[str, str]:
         """The headers that ask for what is missing."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Bytes here."""
-        ...
-
-    @property
-    def head(self) -> bytes:
-        """The first of them."""
         ...
 
     @property
@@ -135,8 +119,7 @@ class Downloader(Generic[P]):
         self._source = source
         self._folder = folder
         self._delivery = delivery
-        self._max_bytes = max_bytes
-        self._now = now
+        self._guard = Guard(delivery=delivery, max_bytes=max_bytes, now=now)
 
     async def fetch(self, order: Order, ready: Ready) -> Outcome:
         """Fetch every file of an order. Whatever goes wrong is an outcome, too.
@@ -175,100 +158,57 @@ class Downloader(Generic[P]):
             return await (complete if number == count else finish)(publishing)
 
     async def _received(self, link: Link, partial: Partial) -> Promise:
+        """Have the file, however much of it is here already."""
         if partial.published and partial.promise is not None:
             return partial.promise  # by a process that died before it could say so
         before = partial.size
         try:
             return await self._receive(link, partial)
         except Aborted as aborted:
-            if _is_wrong(aborted.outcome):
+            if is_wrong(aborted.outcome):
                 partial.spoil()
             raise Aborted(_furthered(aborted.outcome, partial, before)) from None
 
     async def _receive(self, link: Link, partial: Partial) -> Promise:
-        """Receive a file, or what an interrupted transfer has left to receive."""
+        """Receive what is missing; if what comes does not go on with what is here, receive the whole."""
         async with self._source.open(link, partial.rest) as body:
             promise = await self._begun(body, partial)
             if promise is not None:
-                return await self._take(partial, body, promise)
+                tally = await self._fill(partial, body, promise)
+                self._guard.verify(body, promise, tally, partial)
+                return promise
         await partial.restart()
         return await self._receive(link, partial)
 
     async def _begun(self, body: Body, partial: Partial) -> Promise | None:
-        """Read the head of a reply; None if it has nothing to do with what is here already."""
-        if partial.promise is not None and body.status != _WHOLE:
-            promise = self._continued(body, partial.promise, partial.size)
+        """Get ready for a body by what its head says; None if it does not go on with what is here."""
+        if partial.promise is None:
+            promise: Promise | None = self._guard.admit(body)
+        elif self._guard.is_whole(body):
+            promise = self._guard.admit(body)
+            await partial.restart()
         else:
-            promise = self._admitted(body)
-            if partial.promise is not None:
-                await partial.restart()
+            promise = self._guard.resume(body, partial.promise, partial.size)
         if promise is not None:
-            self._demand_small(promise.total or 0, body)
             await partial.expect(promise)
-        return promise
-
-    async def _take(self, partial: Partial, body: Body, promise: Promise) -> Promise:
-        """Write a body down, and refuse it by what it turned out to be."""
-        try:
-            tally = await self._fill(partial, body, promise)
-        except Garbled as garbled:
-            raise Aborted(_wrong(body, str(garbled))) from None
-        self._verify(body, promise, tally, partial)
         return promise
 
     async def _fill(self, partial: Partial, body: Body, promise: Promise) -> Tally:
         """Write the file; give the tally of what came over the wire, which a decoded file is not."""
         wire = Tally(promise.algorithms) if promise.encoding else None
         decoder = decoding.decoder(promise.encoding or "")
-        async with aclosing(body.blocks()) as blocks:
-            async for block in blocks:
-                if wire is not None:
-                    wire.update(block)
-                for piece in decoder.feed(block):
-                    self._demand_small(partial.size + len(piece), body)
-                    await partial.write(piece)
-        decoder.end()
+        try:
+            async with aclosing(body.blocks()) as blocks:
+                async for block in blocks:
+                    if wire is not None:
+                        wire.update(block)
+                    for piece in decoder.feed(block):
+                        self._guard.demand_small(partial.size + len(piece), body)
+                        await partial.write(piece)
+            decoder.end()
+        except Garbled as garbled:
+            raise self._guard.garbled(body, str(garbled)) from None
         return wire or partial.tally
-
-    def _continued(self, body: Body, promise: Promise, size: int) -> Promise | None:
-        """Read the head of a reply to who asked for the rest; None if it is not the rest of what is here."""
-        if body.status == _PARTIAL:
-            return promise.continued(body.headers, size) if _is_plain(body) else None
-        if body.status in _NO_REST:
-            return None
-        raise Aborted(self._refusal(body))
-
-    def _admitted(self, body: Body) -> Promise:
-        """Refuse a body by what its head says, before a byte of it is read."""
-        if body.status != _WHOLE:
-            raise Aborted(self._refusal(body))
-        promise = Promise.of(body.headers, length=body.length, framed=body.framed)
-        if promise.encoding is None or not _is_plain(body):
-            how = body.headers["transfer-encoding" if not _is_plain(body) else "content-encoding"].strip().lower()
-            raise Aborted(_wrong(body, f"the file came encoded as {how}, which nobody asked for"))
-        return promise
-
-    def _refusal(self, body: Body) -> Outcome:
-        reason, address = f"the link answered {body.status}", bare(body.url)
-        wish = retry_after(body.headers.get("retry-after"), self._now())
-        if body.status in {401, 403, 404, 410}:
-            return LinkExpired(reason=reason, status=body.status, address=address, retry_after=wish)
-        return Trouble(reason=reason, status=body.status, address=address, retry_after=wish)
-
-    def _demand_small(self, size: int, body: Body) -> None:
-        if size > self._max_bytes:
-            reason = f"the file is larger than the {self._max_bytes} bytes of POLLER_MAX_FILE_BYTES"
-            raise Aborted(TooLarge(reason=reason, address=bare(body.url)))
-
-    def _verify(self, body: Body, promise: Promise, tally: Tally, partial: Partial) -> None:
-        """Refuse a body by what it turned out to be."""
-        declared = promise.media_type
-        if broken := promise.broken_by(tally):
-            raise Aborted(_wrong(body, broken))
-        if not partial.size:
-            raise Aborted(_wrong(body, "the file is empty"))
-        if content.is_page(declared, partial.head, self._delivery.extensions):
-            raise Aborted(_wrong(body, f"a page ({declared or 'of no type'}) came where a file was promised"))
 
     async def _vouch(self, link: Link, promise: Promise, partial: Partial, slot: Slot) -> None:
         """Make sure that the end of the body was the end of the file.
@@ -283,13 +223,9 @@ class Downloader(Generic[P]):
                 await self._received(link, second)
                 if second.sha256 == partial.sha256:
                     return
-        reason = "nothing vouches for the end of the file: no length, no chunks, no checksum"
-        raise Aborted(Trouble(reason=reason, status=_WHOLE, address=bare(link.url), cause=Cause.WRONG_CONTENT))
+        raise self._guard.unvouched(link.url)
 
 
-_WHOLE, _PARTIAL = 200, 206
-_NO_REST = frozenset({400, 412, 416, 501})
-"""Answers to who asked for a part, after which it is worth asking for the whole."""
 _NO_NAME = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK})
 """What is in the folder is in the way of this order's name, and of no other's."""
 
@@ -303,21 +239,7 @@ def _local(error: OSError) -> Stuck | Unsafe:
     return Stuck(reason=f"our own disk: {reason}")
 
 
-def _is_plain(body: Body) -> bool:
-    """Tell whether nothing but chunks was made of the body on its way."""
-    return body.headers.get("transfer-encoding", "chunked").strip().lower() == "chunked"
-
-
-def _is_wrong(outcome: Outcome) -> bool:
-    """Tell whether what came was wrong, rather than cut."""
-    return isinstance(outcome, TooLarge) or (isinstance(outcome, Trouble) and outcome.cause is Cause.WRONG_CONTENT)
-
-
 def _furthered(outcome: Outcome, partial: Partial, before: int) -> Outcome:
     """Say of a transfer that was cut whether the next one has less to do."""
     further = partial.noted and partial.size - before >= LEAST
-    return msgspec.structs.replace(outcome, advanced=True) if isinstance(outcome, Trouble) and further else outcome
-
-
-def _wrong(body: Body, reason: str) -> Trouble:
-    return Trouble(reason=reason, status=body.status, address=bare(body.url), cause=Cause.WRONG_CONTENT)
+    return replace(outcome, advanced=True) if isinstance(outcome, Trouble) and further else outcome

@@ -28,7 +28,8 @@ from poller import filename, folders
 from poller.errors import ConfigurationError
 from poller.order import Order
 from poller.outcome import File
-from poller.partials import Partial, Partials, Slot
+from poller.partial import Partial, Slot
+from poller.partials import Partials
 
 PARTIALS = ".partial"
 _VERSIONS = 1000

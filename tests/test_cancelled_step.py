@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from poller.order import Order, State, place
-from poller.partials import HashedFile
+from poller.partial import HashedFile
 from poller.step import Course, Step
 from tests.canary import Watch
 from tests.hostile import Play, answer, reply

@@ -29,11 +29,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from poller import partials
 from poller import publisher as publishers
 from poller.downloader import Downloader
 from poller.order import Order
 from poller.outcome import Cause, LinkExpired, Outcome, Published, Setback, Stuck, TooLarge, Trouble, Unsafe
+from poller.partial import HashedFile
 from poller.publisher import Publisher
 from poller.remote import Link, Ready
 from tests.grafx import TOKEN, issues, order, talking
@@ -476,16 +476,16 @@ async def test_an_announced_giant_is_refused_before_a_byte_of_it(tmp_path: Path)
 async def test_an_endless_body_takes_no_more_disk_than_a_file_may(tmp_path: Path) -> None:
     """It is given up before the write that would pass the limit."""
     sizes: list[int] = []
-    real = partials.HashedFile.write
+    real = HashedFile.write
 
-    def write(self: partials.HashedFile, block: bytes) -> int:
+    def write(self: HashedFile, block: bytes) -> int:
         sizes.append(self.size + len(block))
         return real(self, block)
 
     async with yard(tmp_path, max_bytes=5 * MIB) as there:
         there.server.on("/file", endlessly(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n", b"\x00" * 100_000))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(partials.HashedFile, "write", write)
+            patch.setattr(HashedFile, "write", write)
             assert isinstance(await there.fetch(), TooLarge)
         assert 4 * MIB < max(sizes) <= 5 * MIB
         assert there.files == {}
@@ -785,10 +785,10 @@ async def test_a_slow_disk_holds_a_fast_remote_back(
     """The remote waits, and our memory holds three blocks at most; it is not called silent, and the file is whole."""
     size, sent, go_on = 64 * MIB, 0, threading.Event()
     loop, writing = asyncio.get_running_loop(), asyncio.Event()
-    real = partials.HashedFile.write
+    real = HashedFile.write
     writers: list[asyncio.StreamWriter] = []
 
-    def write(self: partials.HashedFile, block: bytes) -> int:
+    def write(self: HashedFile, block: bytes) -> int:
         loop.call_soon_threadsafe(writing.set)
         go_on.wait(20)
         return real(self, block)
@@ -806,7 +806,7 @@ async def test_a_slow_disk_holds_a_fast_remote_back(
         writer.write(chunk[2])
         return True
 
-    monkeypatch.setattr(partials.HashedFile, "write", write)
+    monkeypatch.setattr(HashedFile, "write", write)
     async with yard(tmp_path, idle_timeout=0.05) as there:
         there.server.on("/file", play)
         task = asyncio.create_task(there.fetch())

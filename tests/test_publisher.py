@@ -23,7 +23,7 @@ from poller.content import HEAD
 from poller.errors import ConfigurationError
 from poller.order import Key, Order
 from poller.outcome import File
-from poller.partials import Slot
+from poller.partial import Slot
 from poller.publisher import Publisher
 from tests.grafx import order
 
@@ -309,7 +309,7 @@ _HOLDER = """
 import asyncio, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from poller.partials import Slot
+from poller.partial import Slot
 from poller.publisher import Publisher
 
 async def main():

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from poller.order import Key, Order, State
 from poller.outcome import Cause, File, LinkExpired, Outcome, Published, Stuck, TooLarge, Trouble
-from poller.partials import Partial, Slot
+from poller.partial import Partial, Slot
 from poller.promise import Promise
 from poller.publisher import Publisher
 from tests.grafx import order

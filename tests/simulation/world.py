@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from poller import folders, partials
+from poller import folders, partial, partials
 from poller import poller as polling
 from poller import publisher as publishing
 from poller.bus import Bus
@@ -25,7 +25,7 @@ from poller.lane import Lane, Limits
 from poller.log import Narrator, configure
 from poller.order import Key, Order, State
 from poller.pace import Pace
-from poller.partials import Slot
+from poller.partial import Slot
 from poller.poller import Poller
 from poller.publisher import Publisher
 from poller.redact import Redactor
@@ -403,7 +403,7 @@ def _replaced(world: World) -> Iterator[None]:
         patch.object(tinydb, "time", SimpleNamespace(monotonic=clock)),
         patch.object(publishing, "os", world.folder),
         patch.object(partials, "os", world.folder),
-        patch.object(partials, "LEAST", 1000),
+        patch.object(partial, "LEAST", 1000),
         patch.object(folders, "os", world.folder),
     ):
         try:
