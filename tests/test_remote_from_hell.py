@@ -147,7 +147,7 @@ GOOD = script(echo(ready))
 FAULTS = {"remote_paused", "local_fault", "step_failed", "not_saved", "store_unavailable"}
 """What would concern everybody."""
 TWICE = 2 * ATTEMPTS
-"""Where a connection ends before its reply's head does, aiohttp sends a GET a second time, and says nothing of it."""
+"""Where a connection ends before its reply's head does, a GET is sent once more: it may have been a kept one."""
 HTML = b"<!DOCTYPE html><html><body>Service unavailable</body></html>"
 XML = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
 JSON = b'{"error":"no such key"}'
@@ -552,6 +552,28 @@ async def test_a_secret_would_be_found(leak: str, tmp_path: Path, monkeypatch: p
         folder.mkdir()
     assert watch.found(folder) != []
     shutil.rmtree(folder)
+
+
+async def test_what_a_stopped_poller_leaves_holds_no_secret_and_is_gone_on_with(tmp_path: Path, watch: Watch) -> None:
+    """A beginning and its sidecar, for which the next process asks the remote, by then elsewhere, for the rest."""
+    async with spine(tmp_path, watch, attempts=5, pace={"backoff_base": 1000.0, "backoff_max": 1000.0}) as it:
+        await begin(it, file(NAMED[:FAR], close), "bad")
+        await it.until(lambda order: order.attempts == 1, "bad")
+    assert {Path(name).suffix for name in it.files} == {".json", ".part"}
+    assert watch.found(tmp_path) == []
+    async with spine(tmp_path, watch) as it:
+        it.good("bad", FILE)
+        it.server.on("/files/bad", script(rest()))
+        async with it.shop.session.post(f"{it.shop.url}/orders/hell/bad/check") as reply:
+            assert reply.status == 200
+        order = (await it.rest("bad"))["bad"]
+        assert (order["state"], it.asked("bad")) == ("done", (1, 1))
+        [asked] = it.server.asked("/files/bad")
+        assert (asked.header("if-range"), asked.header("range")) == (
+            '"one"',
+            f"bytes={FAR - (len(NAMED) - len(FILE)) - 1}-",
+        )
+    assert it.files == {"bad.png": FILE}
 
 
 # --- TLS
