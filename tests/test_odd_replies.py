@@ -1,4 +1,4 @@
-"""Replies that two readers would read in two ways, through the whole poller: one file or none, and never half of one."""
+"""Replies that two readers would read in two ways, through the whole poller: one file or none, never half of one."""
 
 import asyncio
 from pathlib import Path
