@@ -632,6 +632,22 @@ async def paused(it: Spine, reason: str) -> None:
     assert it.files == {}
 
 
+# --- the slot
+
+
+@pytest.mark.parametrize("name", ["slow: silence in the body", "slow: drip of a body", "slow: drip of a chunk's size"])
+async def test_who_brings_nothing_loses_his_slot(name: str, tmp_path: Path, watch: Watch) -> None:
+    """Where there is but one, the next in the row has it soon, though the first would keep it for ever."""
+    row = ROWS[name]
+    async with spine(tmp_path, watch, **row.knobs, downloads=1) as it:
+        await begin(it, row, "bad")
+        it.good("h1", FILE)
+        await it.shop.add("h1")
+        async with asyncio.timeout(PATIENCE):
+            order = (await it.rest("h1"))["h1"]
+        assert (order["state"], it.asked("h1")[1]) == ("done", 1)
+
+
 # --- the door
 
 

@@ -47,7 +47,7 @@ async def obeyed(it: Spine, task_id: str, wait: float, asked: int) -> None:
     ("where", "status"),
     [
         *product(["question"], [200, 202, 204, 301, 404, 429, 500, 503]),
-        *product(["link"], [202, 204, 301, 429, 500, 503]),
+        *product(["link"], [202, 204, 301, 403, 404, 429, 500, 503]),
     ],
 )
 async def test_a_wish_to_wait(where: str, status: int, tmp_path: Path, watch: Watch) -> None:
