@@ -612,6 +612,10 @@ def test_a_page_without_auth_has_none() -> None:
         (b'{"access_token":"t"}', None),
         (b'{"access_token":"t","expires_in":"60"}', 60.0),
         (b'{"access_token":"t","expires_in":null}', None),
+        (b'{"access_token":"t","expires_in":0}', None),
+        (b'{"access_token":"t","expires_in":-5}', None),
+        (b'{"access_token":"t","expires_in":"NaN"}', None),
+        (b'{"access_token":"t","expires_in":"inf"}', None),
     ],
 )
 def test_a_token_may_say_how_long_it_lives_in_several_ways(body: bytes, lifetime: float | None) -> None:
@@ -770,6 +774,16 @@ def test_a_page_is_found_by_path(tmp_path: Any) -> None:
     path.write_text("\n".join(GOOD.values()), encoding="utf-8")
     page = remotes.find(str(path))
     assert (page.name, page.source) == ("acme", path.read_text(encoding="utf-8"))
+
+
+def test_a_page_that_is_too_long_is_refused(tmp_path: Any) -> None:
+    """Even an endless one: no more of it is read than a page may have."""
+    long, endless = tmp_path / "acme.toml", tmp_path / "zero.toml"
+    long.write_text("\n".join([*GOOD.values(), "#" * 2**18]), encoding="utf-8")
+    endless.symlink_to("/dev/zero")
+    for path in (long, endless):
+        with pytest.raises(ConfigurationError, match="more than 262144 bytes"):
+            remotes.find(str(path))
 
 
 def test_a_page_that_is_not_there_says_what_to_do(tmp_path: Any) -> None:

@@ -11,6 +11,10 @@ from poller.remotes.reader import parse
 __all__ = ["DeclaredRemote", "Page", "Variable", "bind", "find", "parse", "shipped"]
 
 
+_LONGEST = 2**18
+"""Bytes in a page: what is longer is none, and TOML of any length is checked as a whole."""
+
+
 def shipped() -> tuple[str, ...]:
     """Name the remotes that come with poller."""
     pages = resources.files(__name__).iterdir()
@@ -36,8 +40,13 @@ def _text(where: str) -> str:
 
 
 def _written(path: Path) -> str:
+    hint = "check the path in POLLER_REMOTES"
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            source = file.read(_LONGEST + 1)
+        text = source.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        hint = "check the path in POLLER_REMOTES"
         raise ConfigurationError(f"the page {path} cannot be read: {error}", hint=hint) from None
+    if len(source) > _LONGEST:
+        raise ConfigurationError(f"the page {path} cannot be read: it has more than {_LONGEST} bytes", hint=hint)
+    return text

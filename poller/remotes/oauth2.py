@@ -68,7 +68,12 @@ def _token(reply: Reply) -> Token:
         raise Aborted(Trouble(reason="the token endpoint's answer holds no access_token", **seen)) from None
     if not _PLAIN.fullmatch(issued.access_token):
         raise Aborted(Trouble(reason="the token endpoint's access_token is no header value", **seen))
-    return Token(value=issued.access_token, lifetime=issued.expires_in)
+    return Token(value=issued.access_token, lifetime=_lifetime(issued.expires_in))
+
+
+def _lifetime(seconds: float | None) -> float | None:
+    """Read ``expires_in``; what is no time at all says nothing, or every request would log in anew."""
+    return seconds if seconds is not None and 0 < seconds < float("inf") else None
 
 
 class _Complaint(msgspec.Struct):
