@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, NoReturn
@@ -22,13 +23,16 @@ from yarl import URL
 
 from poller import __version__
 from poller.address import Origin, bare, is_public
+from poller.governor import Governor
 from poller.outcome import Locked, Stuck, Trouble, Unsafe
 from poller.remote import Aborted, Request
 
 BLOCK = 2**20
 """Bytes gathered before they are handed on: each write is a thread's errand, so few large ones win."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_LISTS = frozenset({"content-encoding", "transfer-encoding", "digest", "repr-digest", "content-digest", "x-goog-hash"})
+_LISTS = frozenset(
+    {"content-encoding", "transfer-encoding", "digest", "repr-digest", "content-digest", "x-goog-hash", "ratelimit"}
+)
 _HOPS = 5
 _CONNECT_TIMEOUT = 15.0
 _PATIENCE = 60.0
@@ -149,6 +153,7 @@ class Wire:
         idle_timeout: seconds without a byte after which a connection is given up.
         floor_rate: bytes per second below which a transfer is given up.
         clock: monotonic seconds.
+        governor: lets requests go; without one, all of them at once.
     """
 
     def __init__(
@@ -160,8 +165,10 @@ class Wire:
         idle_timeout: float,
         floor_rate: float,
         clock: Callable[[], float],
+        governor: Governor | None = None,
     ) -> None:
         self._base = base
+        self._governor = governor or Governor(now=time.time, clock=clock)
         self._origins = origins
         self._floor_rate = floor_rate
         self._clock = clock
@@ -190,7 +197,7 @@ class Wire:
         """
         url = request.url
         for _ in range(_HOPS + 1):
-            async with self._hop(request, url, credentials) as body:
+            async with self._hop(request, url, credentials, roam=roam) as body:
                 location = _location(body) if request.method == "GET" else None
                 if location is None:
                     yield body
@@ -201,8 +208,11 @@ class Wire:
         raise Aborted(Unsafe(reason=f"more than {_HOPS} redirects", address=bare(request.url)))
 
     @asynccontextmanager
-    async def _hop(self, request: Request, url: str, credentials: Mapping[str, str]) -> AsyncIterator[Body]:
+    async def _hop(
+        self, request: Request, url: str, credentials: Mapping[str, str], *, roam: bool
+    ) -> AsyncIterator[Body]:
         origin = self._admitted(url)
+        await self._governor.turn(patient=roam)
         own = origin in self._origins
         headers = {**request.headers, **(credentials if origin == self._base else {})}
         with _ours(url, own=own):
@@ -216,7 +226,10 @@ class Wire:
                 )
         async with response:
             floor = Floor(rate=self._floor_rate, window=_FLOOR_WINDOW, clock=self._clock)
-            yield Body(response, floor, self._patience)
+            body = Body(response, floor, self._patience)
+            if own:
+                self._governor.heard(body.status, body.headers, own=origin == self._base)
+            yield body
 
     def _admitted(self, url: str) -> Origin:
         try:
