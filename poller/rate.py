@@ -28,6 +28,7 @@ LONGEST = 3600.0
 """Seconds: as with Retry-After, whoever wants to be asked less often than once an hour is mistaken or hostile."""
 _UNEVEN = 61 / 60
 _ROUNDING = 1e-6
+"""Seconds that are none."""
 _SLACK = 1.0
 """Seconds after a reset: whole seconds are often rounded down."""
 _SAME = 2.0
@@ -66,8 +67,7 @@ class Gcra:
     def turn(self, now: float, ahead: int = 0) -> float:
         """Tell when a request may go that has *ahead* others before it."""
         arrival = max(self._arrival, now) + ahead * self.interval
-        at = arrival - (self._burst - 1) * self.interval
-        return at if at - now > _ROUNDING else now
+        return max(now, arrival - (self._burst - 1) * self.interval)
 
     def take(self, at: float) -> None:
         """Count a request that goes at its turn."""
@@ -110,7 +110,8 @@ class Rate:
         """Tell when a request may go that has *ahead* others before it."""
         turns = [limit.turn(now, ahead) for limit in self._limits(now)]
         spent = self._rest is not None and self._left <= ahead
-        return max(now, self._reset_at if spent else now, *turns)
+        at = max(now, self._reset_at if spent else now, *turns)
+        return at if at - now > _ROUNDING else now
 
     def take(self, now: float) -> float:
         """Reserve the next turn from *now* on; give its time."""

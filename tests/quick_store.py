@@ -6,6 +6,8 @@ from pathlib import Path
 from poller.event import Event
 from poller.order import Key, Order, State
 from poller.store import History
+from poller.stores.loading import ORDERS
+from poller.stores.pieces import Row
 from poller.stores.rules import admit
 from poller.stores.shelf import Shelf
 
@@ -16,7 +18,7 @@ class QuickStore:
     problem = None
 
     def __init__(self) -> None:
-        self._shelf = Shelf((), sink=lambda _: None, path=Path("nowhere"), vet=False)
+        self._shelf = Shelf([Row(ORDERS)], sink=lambda _: None, path=Path("nowhere"), vet=False)
 
     async def add(self, orders: Sequence[Order]) -> Sequence[tuple[Order, bool]]:
         answers = admit(orders, self._shelf.order)

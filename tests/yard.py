@@ -83,6 +83,7 @@ class FakeAsker:
             return aborted.outcome
         except StopIteration as end:
             self._hear(end.value)
+            await passes(0.001)  # the head of a reply is heard before its body is read
             return end.value
         finally:
             self.now -= 1
