@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from poller import poller as polling
 from poller.lane import Limits
 from poller.order import State
 from poller.outcome import Cause, NotReady, Trouble
@@ -16,6 +17,12 @@ from tests.yard import READY, Yard, yard
 
 DAY = 86400.0
 THROTTLED = Trouble(reason="429", status=429, retry_after=120.0)
+
+
+@pytest.fixture(autouse=True)
+def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look seldom whether the store is well: looking every second is most of what a virtual day costs."""
+    monkeypatch.setattr(polling, "_MEND_FIRST", 60.0)
 
 
 def fullest(sent: Sequence[float], window: float = 60.0) -> int:
