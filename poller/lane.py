@@ -16,22 +16,26 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import msgspec
 import structlog
 
+from poller import order as fate
 from poller.breaker import Pause
-from poller.errors import StoreError
+from poller.errors import NotFound, Stale, StoreError
 from poller.governor import Governor
-from poller.order import Key, Order
+from poller.order import Key, Order, State
 from poller.outcome import Deferred
 from poller.step import Course, Step
-from poller.store import Store
+from poller.store import Query, Store
 
 _NAP = 30.0
 """Longest sleep in seconds: a clock that was set is noticed after this at the latest."""
+_SET = 1.0
+"""Seconds by which two clocks drift apart between two looks only if one of them was set."""
+_PENDING = frozenset({State.PENDING})
 _STORE_PAUSE = 1.0
 _BACK = 0.1
 """Seconds by which an order that has tried a paused remote stands behind the others at the next try."""
@@ -78,6 +82,7 @@ class Lane:
         self._put_back: dict[Key, Order] = {}
         self._probed: set[Key] = set()
         self._renewed_at = now()
+        self._ahead = 0.0
         self._woken = asyncio.Event()
         self._stopping = False
         self._log = structlog.get_logger("poller.lane")
@@ -123,9 +128,11 @@ class Lane:
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Begin a step for every order as it falls due, until stopped."""
+        self._ahead = self._now() - asyncio.get_running_loop().time()
         while not self._stopping:
             self._woken.clear()
             try:
+                await self._follow_clock()
                 await self._renew()
                 await self._begin(group)
                 due = await self._next_due()
@@ -133,6 +140,34 @@ class Lane:
                 self._log.error("store_unavailable", reason=str(error), remote=self.name)
                 due = self._now() + _STORE_PAUSE
             await self._rest(due)
+
+    async def _follow_clock(self) -> None:
+        """Notice that the clock was set, and have everybody wait for as long as he would have."""
+        ahead = self._now() - asyncio.get_running_loop().time()
+        by = ahead - self._ahead
+        if abs(by) > _SET:
+            self._log.warning("clock_set", remote=self.name, seconds=round(by, 3))
+            await self._store.shift(self.name, seconds=by)
+            await self._keep_deadlines()
+            self._course.shift(by)
+            self._governor.pause.shift(by)
+            self._renewed_at += by
+        self._ahead = ahead
+
+    async def _keep_deadlines(self) -> None:
+        """Have those be due whose deadlines were passed over: a deadline is an instant, not a wait."""
+        now = self._now()
+        query = Query(states=_PENDING, remote=self.name, sort="deadline", descending=False, limit=500)
+        while True:
+            page = await self._store.search(query)
+            missed = [order for order in page.orders if order.deadline <= now]
+            for order in missed:
+                if order.key not in self._steps:
+                    with suppress(Stale, NotFound):
+                        await self._store.save(fate.check(order, now), durable=False)
+            if len(missed) < len(page.orders) or page.next is None:
+                return
+            query = msgspec.structs.replace(query, after=page.next)
 
     async def _begin(self, group: asyncio.TaskGroup) -> None:
         """Claim as many orders as there are free slots, and begin their steps."""

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from poller.event import Event
 from poller.order import Key, Order, State
-from poller.store import History
+from poller.store import History, Page, Query
+from poller.stores.listing import Listing
 from poller.stores.loading import ORDERS
 from poller.stores.pieces import Row
 from poller.stores.rules import admit
@@ -40,6 +41,16 @@ class QuickStore:
 
     async def next_due(self, remote: str) -> float | None:
         return self._shelf.next_due(remote)
+
+    async def shift(self, remote: str, *, seconds: float) -> None:
+        self._shelf.shift(remote, seconds)
+
+    async def search(self, query: Query) -> Page:
+        listing: Listing[Order] = Listing(query)
+        for doc_id in self._shelf.ids(query):
+            order = self._shelf._read(doc_id, query.remote)
+            listing.offer(getattr(order, query.sort), order.key, order)
+        return listing.page(lambda order: order)
 
     async def history(self, key: Key) -> History:
         return self._shelf.history(key)
