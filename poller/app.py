@@ -17,9 +17,11 @@ import structlog
 from aiohttp import web
 
 from poller.bus import Bus
+from poller.caps import shared
 from poller.client import Client
 from poller.downloader import Downloader
 from poller.errors import ConfigurationError
+from poller.governor import Governor
 from poller.lane import Lane, Limits
 from poller.log import Narrator
 from poller.machine import boot_id
@@ -192,13 +194,22 @@ def _lane(
     redact: Redactor,
     stack: AsyncExitStack,
 ) -> Lane:
+    shares = shared(
+        requests_per_minute=settings.requests_per_minute,
+        connections=settings.connections,
+        checks=settings.checks,
+        downloads=settings.downloads,
+        page=remote.caps,
+    )
+    governor = Governor(now=time.time, clock=time.monotonic, per_minute=shares.requests_per_minute)
     wire = Wire(
         base=remote.base,
         origins=remote.origins,
-        connections=settings.checks + settings.downloads,
+        connections=shares.connections,
         idle_timeout=settings.idle_timeout,
         floor_rate=settings.floor_rate,
         clock=time.monotonic,
+        governor=governor,
     )
     stack.push_async_callback(wire.close)
     client = Client(remote=remote, wire=wire, learn=redact.learn, now=time.time, clock=time.monotonic)
@@ -224,10 +235,10 @@ def _lane(
         tell=bus.tell,
         redact=redact,
         now=time.time,
-        downloads=settings.downloads,
+        downloads=shares.downloads,
     )
-    limits = Limits(checks=settings.checks, lease=settings.lease)
-    return Lane(course=course, store=store, now=time.time, limits=limits)
+    limits = Limits(checks=shares.checks, lease=settings.lease)
+    return Lane(course=course, store=store, now=time.time, limits=limits, governor=governor)
 
 
 async def _hook(settings: Settings, store: Store, poller: Poller, stack: AsyncExitStack) -> str:

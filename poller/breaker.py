@@ -4,13 +4,16 @@ from collections import deque
 
 from poller.order import Key
 
+_LONGEST_WISH = 3600.0
+"""A remote may ask for an hour; beyond that it is mistaken or hostile."""
+
 
 class Pause:
     """How long somebody is left alone: doubled each time that nothing has changed.
 
     Args:
         first: seconds of the first pause.
-        longest: seconds of the longest.
+        longest: seconds of the longest that nobody asked for.
 
     Attributes:
         reason: why it began.
@@ -27,16 +30,52 @@ class Pause:
         """Whether it went wrong when last tried."""
         return self._length > 0
 
-    def begin(self, reason: str, now: float) -> None:
-        """Leave them alone; what was under way when the pause began adds nothing to it."""
-        if self.on and now < self.until:
-            return
-        self._length = min(2 * self._length, self._longest) or self._first
-        self.reason, self.until = reason, now + self._length
+    def begin(self, reason: str, now: float, wish: float | None = None) -> None:
+        """Leave them alone; what was under way when the pause began adds nothing to it but its wish.
+
+        Args:
+            reason: why.
+            now: epoch seconds.
+            wish: seconds for which they ask to be left alone; an hour counts at most.
+        """
+        if not (self.on and now < self.until):
+            self._length = min(2 * self._length, self._longest) or self._first
+            self.reason, self.until = reason, now + self._length
+        self.until = max(self.until, now + min(wish or 0.0, _LONGEST_WISH))
+
+    def shift(self, seconds: float) -> None:
+        """Last as long as before though the clock was set."""
+        if self.on:
+            self.until += seconds
 
     def end(self) -> None:
         """Go on."""
         self._length, self.until, self.reason = 0.0, 0.0, ""
+
+
+class Row:
+    """Troubles in a row, with no answer between.
+
+    Args:
+        troubles: so many make it full.
+        orders: if they are spread over so many orders.
+    """
+
+    def __init__(self, *, troubles: int = 5, orders: int = 3) -> None:
+        self._troubles, self._orders = troubles, orders
+        self._keys: deque[Key] = deque(maxlen=troubles)
+        self._full = False
+
+    def add(self, key: Key) -> bool:
+        """Count a trouble; tell whether the row is, or was, full: then it is not this order's own."""
+        self._keys.append(key)
+        self._full = self._full or (len(self._keys) == self._troubles and len(set(self._keys)) >= self._orders)
+        return self._full
+
+    def clear(self) -> None:
+        """Somebody was answered."""
+        self._keys.clear()
+        self._full = False
 
 
 class Breaker:
@@ -49,16 +88,14 @@ class Breaker:
         pause: on while it is open.
     """
 
-    def __init__(self, *, troubles: int = 5, orders: int = 3) -> None:
+    def __init__(self) -> None:
         self.pause = Pause(first=1.0, longest=60.0)
-        self._troubles, self._orders = troubles, orders
-        self._row: deque[Key] = deque(maxlen=troubles)
+        self._row = Row()
 
-    def fail(self, key: Key, reason: str, now: float) -> bool:
-        """Count a trouble; tell whether the breaker is open."""
-        self._row.append(key)
-        if self.pause.on or (len(self._row) == self._troubles and len(set(self._row)) >= self._orders):
-            self.pause.begin(reason, now)
+    def fail(self, key: Key, reason: str, now: float, wish: float | None = None) -> bool:
+        """Count a trouble, with the remote's wish to be left alone in seconds; tell whether the breaker is open."""
+        if self._row.add(key):
+            self.pause.begin(reason, now, wish)
         return self.pause.on
 
     def succeed(self) -> None:

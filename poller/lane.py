@@ -4,32 +4,41 @@ Questions and downloads have slots of their own, so that a slow file never delay
 question. An order that is ready while every download slot is taken waits in a small
 room, link in hand; when that is full too, it is put back and asked about again.
 
-A remote that lets nobody in (its credentials, its certificate), or is down for everybody,
-is paused as a whole: its orders spend nothing. After a while one of them is let through to see whether it is over,
-another one each time. Deadlines are kept meanwhile.
+A remote that lets nobody in (its credentials, its certificate), is down for everybody, or wants
+fewer requests is paused as a whole: its orders spend nothing. After a while one of them is let through to see
+whether it is over, another one each time. Deadlines are kept meanwhile.
+
+Where requests are limited, no more orders are claimed than may be asked about at once: they
+wait in the store, and not in a slot.
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import msgspec
 import structlog
 
+from poller import order as fate
 from poller.breaker import Pause
-from poller.errors import StoreError
-from poller.order import Key, Order
-from poller.outcome import Locked
+from poller.errors import NotFound, Stale, StoreError
+from poller.governor import Governor
+from poller.order import Key, Order, State
+from poller.outcome import Deferred
 from poller.step import Course, Step
-from poller.store import Store
+from poller.store import Query, Store
 
 _NAP = 30.0
 """Longest sleep in seconds: a clock that was set is noticed after this at the latest."""
+_SET = 1.0
+"""Seconds by which two clocks drift apart between two looks only if one of them was set."""
+_PENDING = frozenset({State.PENDING})
 _STORE_PAUSE = 1.0
 _BACK = 0.1
-"""Seconds by which the order that found the remote locked stands behind the others at the next try."""
+"""Seconds by which an order that has tried a paused remote stands behind the others at the next try."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,17 +61,28 @@ class Lane:
         store: keeps the orders.
         now: epoch seconds.
         limits: how much at once.
+        governor: tells how many requests may go; without one, all of them.
     """
 
-    def __init__(self, *, course: Course, store: Store, now: Callable[[], float], limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        course: Course,
+        store: Store,
+        now: Callable[[], float],
+        limits: Limits,
+        governor: Governor | None = None,
+    ) -> None:
         self.name = course.remote.name
         self._course, self._store, self._now, self._limits = course, store, now, limits
+        self._governor = governor or Governor(now=now, clock=time.monotonic)
         self._asking = 0
         self._steps: dict[Key, Step] = {}
         self._withheld: Counter[Key] = Counter()
         self._put_back: dict[Key, Order] = {}
-        self._probed: Key | None = None
+        self._probed: set[Key] = set()
         self._renewed_at = now()
+        self._ahead = 0.0
         self._woken = asyncio.Event()
         self._stopping = False
         self._log = structlog.get_logger("poller.lane")
@@ -70,8 +90,8 @@ class Lane:
     @property
     def pause(self) -> Pause | None:
         """Why nobody is asked at present, or only one at a time; None if all is well."""
-        pauses = [pause for pause in (self._course.door, self._course.breaker.pause) if pause.on]
-        return max(pauses, key=lambda pause: pause.until, default=None)
+        pauses = (self._course.door, self._course.breaker.pause, self._governor.pause)
+        return max((pause for pause in pauses if pause.on), key=lambda pause: pause.until, default=None)
 
     @property
     def steps(self) -> list[asyncio.Task[None]]:
@@ -108,9 +128,11 @@ class Lane:
 
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Begin a step for every order as it falls due, until stopped."""
+        self._ahead = self._now() - asyncio.get_running_loop().time()
         while not self._stopping:
             self._woken.clear()
             try:
+                await self._follow_clock()
                 await self._renew()
                 await self._begin(group)
                 due = await self._next_due()
@@ -119,13 +141,41 @@ class Lane:
                 due = self._now() + _STORE_PAUSE
             await self._rest(due)
 
+    async def _follow_clock(self) -> None:
+        """Notice that the clock was set, and have everybody wait for as long as he would have."""
+        ahead = self._now() - asyncio.get_running_loop().time()
+        by = ahead - self._ahead
+        if abs(by) > _SET:
+            self._log.warning("clock_set", remote=self.name, seconds=round(by, 3))
+            await self._store.shift(self.name, seconds=by)
+            await self._keep_deadlines()
+            self._course.shift(by)
+            self._governor.pause.shift(by)
+            self._renewed_at += by
+        self._ahead = ahead
+
+    async def _keep_deadlines(self) -> None:
+        """Have those be due whose deadlines were passed over: a deadline is an instant, not a wait."""
+        now = self._now()
+        query = Query(states=_PENDING, remote=self.name, sort="deadline", descending=False, limit=500)
+        while True:
+            page = await self._store.search(query)
+            missed = [order for order in page.orders if order.deadline <= now]
+            for order in missed:
+                if order.key not in self._steps:
+                    with suppress(Stale, NotFound):
+                        await self._store.save(fate.check(order, now), durable=False)
+            if len(missed) < len(page.orders) or page.next is None:
+                return
+            query = msgspec.structs.replace(query, after=page.next)
+
     async def _begin(self, group: asyncio.TaskGroup) -> None:
         """Claim as many orders as there are free slots, and begin their steps."""
         now = self._now()
         if (pause := self.pause) is not None and now < pause.until:
             await self._park(pause, now)
             return
-        free = self._free()
+        free = self._may_go()
         if not free:
             return
         for order in await self._store.claim(self.name, limit=free, now=now, until=now + self._limits.lease):
@@ -136,14 +186,22 @@ class Lane:
 
     def _step(self, order: Order, group: asyncio.TaskGroup) -> None:
         self._asking += 1
-        self._probed = order.key
+        self._note_probe(order.key)
         step = self._steps[order.key] = Step(order, self._asked)
         step.task = group.create_task(self._course.take(step), name=f"{order.remote} {order.task_id}")
+        self._governor.expect(step.task)
         # Not in the task itself: one that is cancelled before its first turn runs none of its code.
         step.task.add_done_callback(partial(self._ended, step))
 
-    def _asked(self) -> None:
+    def _note_probe(self, key: Key) -> None:
+        """Remember who went last, and during a pause all who went, until everybody has had a turn."""
+        if self.pause is None or key in self._probed:
+            self._probed.clear()
+        self._probed.add(key)
+
+    def _asked(self, step: Step) -> None:
         self._asking -= 1
+        self._governor.forget(step.task)
         self.wake()
 
     def _ended(self, step: Step, _task: asyncio.Task[None]) -> None:
@@ -165,8 +223,8 @@ class Lane:
             if self._withheld[order.key] or self._asks(order.key):
                 self._put_back[order.key] = order
             elif order.deadline <= now:
-                await self._course.settle(order, Locked(reason=pause.reason))
-            elif order.deadline < until or order.key == self._probed:
+                await self._course.settle(order, Deferred(reason=pause.reason))
+            elif order.deadline < until or order.key in self._probed:
                 await self._store.renew([order], until=min(order.deadline, until + _BACK))
 
     def _free(self) -> int:
@@ -174,11 +232,17 @@ class Lane:
             return self._limits.checks - self._asking
         return 0 if self._asking else 1
 
+    def _may_go(self) -> int:
+        """Tell for how many of the free slots there is a request that may be sent now."""
+        return self._governor.free(self._free())
+
     async def _next_due(self) -> float | None:
         """Tell when to look again; None if only a wake can bring anything new."""
         pause = self.pause
-        parking = pause is not None and self._now() < pause.until
-        return await self._store.next_due(self.name) if parking or self._free() else None
+        if pause is not None and self._now() < pause.until:
+            return await self._store.next_due(self.name)
+        due = await self._store.next_due(self.name) if self._free() else None
+        return None if due is None else max(due, self._now() + self._governor.wait())
 
     async def _rest(self, due: float | None) -> None:
         nap = self._limits.lease / 3 if self._steps else _NAP

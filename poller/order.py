@@ -178,10 +178,19 @@ def decide(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:
     """
     if order.state is not State.PENDING:
         return order
-    decided = _judge(order, outcome, now, policy)
+    decided = _judge(_rewound(order, now), outcome, now, policy)
     if decided.due_at is not None:
         decided = _within(decided, outcome, now)
     return _sealed(order, decided, now)
+
+
+def _rewound(order: Order, now: float) -> Order:
+    """Let an order have waited for as long as it has: if it was saved later than now, the clock was set back since."""
+    back = order.updated_at - now
+    if back <= 0:
+        return order
+    ready_at = None if order.ready_at is None else order.ready_at - back
+    return replace(order, opened_at=order.opened_at - back, ready_at=ready_at)
 
 
 def ready(order: Order, now: float) -> Order:

@@ -129,6 +129,22 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     window: float | None = None
 
 
+class Caps(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of one remote is used at once; None where nothing is said.
+
+    Attributes:
+        requests_per_minute: every request counts, whatever it is for.
+        connections: connections that are open at once.
+        checks: questions at once.
+        downloads: files at once.
+    """
+
+    requests_per_minute: int | None = None
+    connections: int | None = None
+    checks: int | None = None
+    downloads: int | None = None
+
+
 class Remote(Protocol):
     """A system that makes files."""
 
@@ -155,6 +171,11 @@ class Remote(Protocol):
     @property
     def delivery(self) -> Delivery:
         """What its files are like."""
+        ...
+
+    @property
+    def caps(self) -> Caps:
+        """How much it takes at most, as its page says."""
         ...
 
     def check(self, order: Order) -> Conversation[Answer]:

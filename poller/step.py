@@ -7,18 +7,19 @@ bad order never takes another with it. Who steps when is the lane's business.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol, TypeGuard
+from typing import Any, Protocol
 
 import structlog
 
 from poller import order as fate
-from poller.breaker import Breaker, Pause
+from poller.breaker import Breaker, Pause, Row
 from poller.errors import Stale, StoreError
 from poller.event import QUIET, Event, tell
 from poller.order import Key, Order, Policy, State
 from poller.outcome import (
     Absent,
     Crowded,
+    Deferred,
     Gone,
     Interrupted,
     Locked,
@@ -39,6 +40,7 @@ from poller.store import Store
 _LAST_CHECK = 5.0
 """Seconds that a step may take which begins at the deadline or after it."""
 _ROOM = 4
+_TOO_MANY = 429
 _MOST_WORDS = 100
 """A remote that makes up a new word each time is not told of for ever."""
 _MEND = (
@@ -69,7 +71,7 @@ class Step:
 
     Args:
         order: as it was claimed.
-        asked: called once, when the question is over.
+        asked: called once with this step, when the question is over.
 
     Attributes:
         begun: whether it had its first turn.
@@ -80,7 +82,7 @@ class Step:
 
     task: asyncio.Task[None]
 
-    def __init__(self, order: Order, asked: Callable[[], None]) -> None:
+    def __init__(self, order: Order, asked: Callable[["Step"], None]) -> None:
         self.order = order
         self.begun = self.settling = False
         self.asking = True
@@ -90,12 +92,12 @@ class Step:
         """Free the slot that the question had."""
         if self.asking:
             self.asking = False
-            self._asked()
+            self._asked(self)
 
 
-def _is_outage(answer: Answer | Outcome) -> TypeGuard[Trouble]:
+def _is_outage(trouble: Trouble) -> bool:
     """Tell trouble that the whole remote may be in: it cannot be reached, or says 5xx."""
-    return isinstance(answer, Trouble) and (answer.status is None or answer.status >= 500)  # noqa: PLR2004 - RFC 9110
+    return trouble.status is None or trouble.status >= 500  # noqa: PLR2004 - RFC 9110
 
 
 class Course:
@@ -134,6 +136,7 @@ class Course:
         self.door = Pause()
         self.breaker = Breaker()
         self._disk = Pause()
+        self._flood = Row()
         self._suspects: dict[Key, bool] = {}
         """Who found the door locked, and whether somebody else was let in since."""
         self._unknown: set[str] = set()
@@ -143,6 +146,11 @@ class Course:
         self._room = _ROOM * downloads
         self._waiting = 0
         self._log = structlog.get_logger("poller.step")
+
+    def shift(self, seconds: float) -> None:
+        """Have every pause last as long as before though the clock was set."""
+        for pause in (self.door, self.breaker.pause, self._disk):
+            pause.shift(seconds)
 
     async def take(self, step: Step) -> None:
         """Take one order one step; raises nothing but a cancellation."""
@@ -210,9 +218,19 @@ class Course:
             self._alarm(answer)
         elif isinstance(answer, Locked) and self._suspects.setdefault(order.key, False):
             return Trouble(reason=answer.reason, status=answer.status, address=answer.address)
-        elif _is_outage(answer) and self.breaker.fail(order.key, self._redact(answer.reason), self._now()):
-            return Locked(reason=answer.reason, status=answer.status, address=answer.address)
+        elif isinstance(answer, Trouble):
+            return self._troubled(order, answer)
         return answer
+
+    def _troubled(self, order: Order, trouble: Trouble) -> Outcome:
+        """Spare an order's attempts where many have the same trouble: the remote is down, or has more than it wants."""
+        told: dict[str, Any] = {"reason": trouble.reason, "status": trouble.status, "address": trouble.address}
+        if trouble.status == _TOO_MANY and self._flood.add(order.key):
+            return Deferred(**told, retry_after=trouble.retry_after)
+        reason, wish = self._redact(trouble.reason), trouble.retry_after
+        if _is_outage(trouble) and self.breaker.fail(order.key, reason, self._now(), wish):
+            return Locked(**told)
+        return trouble
 
     def _alarm(self, answer: Unknown) -> None:
         """Call for somebody who mends the page: once for each word, and not for very many."""
@@ -224,6 +242,7 @@ class Course:
         """Open for everybody; whoever finds the door locked once more has only himself to blame."""
         self.door.end()
         self.breaker.succeed()
+        self._flood.clear()
         self._suspects = dict.fromkeys(self._suspects.keys() - {order.key}, True)
 
     async def _fetch(self, order: Order, answer: Answer | Outcome) -> Outcome:

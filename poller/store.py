@@ -112,6 +112,14 @@ class Store(Protocol):
         """Tell when the remote's next order is due; None if none ever is."""
         ...
 
+    async def shift(self, remote: str, *, seconds: float) -> None:
+        """Have all of a remote's orders that wait be due, and their claims lapse, so many seconds later.
+
+        For whoever notices that the clock was set, forward or back. What is stored of them, their
+        versions included, stays as it is: whoever starts after us finds them due as they were saved.
+        """
+        ...
+
     async def search(self, query: Query) -> Page:
         """List orders."""
         ...

@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import ssl
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
@@ -23,13 +24,16 @@ import aiohttp
 from poller import __version__
 from poller.address import Origin, bare, is_public
 from poller.exchange import Exchange, Response, Unreadable
+from poller.governor import Governor
 from poller.outcome import Locked, Stuck, Trouble, Unsafe
 from poller.remote import Aborted, Request
 
 BLOCK = 2**20
 """Bytes gathered before they are handed on: each write is a thread's errand, so few large ones win."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_LISTS = frozenset({"content-encoding", "transfer-encoding", "digest", "repr-digest", "content-digest", "x-goog-hash"})
+_LISTS = frozenset(
+    {"content-encoding", "transfer-encoding", "digest", "repr-digest", "content-digest", "x-goog-hash", "ratelimit"}
+)
 _HOPS = 5
 _PATIENCE = 60.0
 """For dialling and the head of a reply, and for each piece of its body: a trickle of headers, of 1xx replies or
@@ -179,6 +183,7 @@ class Wire:
         idle_timeout: seconds without a byte after which a connection is given up.
         floor_rate: bytes per second below which a transfer is given up.
         clock: monotonic seconds.
+        governor: lets requests go; without one, all of them at once.
     """
 
     def __init__(
@@ -190,8 +195,10 @@ class Wire:
         idle_timeout: float,
         floor_rate: float,
         clock: Callable[[], float],
+        governor: Governor | None = None,
     ) -> None:
         self._base = base
+        self._governor = governor or Governor(now=time.time, clock=clock)
         self._origins = origins
         self._floor_rate = floor_rate
         self._clock = clock
@@ -220,7 +227,7 @@ class Wire:
         """
         url = request.url
         for _ in range(_HOPS + 1):
-            body = await self._hop(request, url, credentials)
+            body = await self._hop(request, url, credentials, roam=roam)
             location = _location(body) if request.method == "GET" else None
             if location is None:
                 return body
@@ -230,9 +237,10 @@ class Wire:
                 credentials = {}  # nor do they go along if it leads back: whoever leads us chose the address
         raise Aborted(Unsafe(reason=f"more than {_HOPS} redirects", address=bare(request.url)))
 
-    async def _hop(self, request: Request, url: str, credentials: Mapping[str, str]) -> Body:
+    async def _hop(self, request: Request, url: str, credentials: Mapping[str, str], *, roam: bool) -> Body:
         """Ask one address."""
         origin = self._admitted(url)
+        await self._governor.turn(patient=roam)
         own = origin in self._origins
         headers = {**request.headers, **(credentials if origin == self._base else {})}
         with _Ours(url, own=own):
@@ -240,7 +248,10 @@ class Wire:
                 exchange = self._own if own else self._foreign
                 response = await exchange.send(request.method, url, origin, headers, request.body)
         floor = Floor(rate=self._floor_rate, window=_FLOOR_WINDOW, clock=self._clock)
-        return Body(response, url.partition("#")[0], floor, self._patience)
+        body = Body(response, url.partition("#")[0], floor, self._patience)
+        if own:
+            self._governor.heard(body.status, body.headers, own=origin == self._base)
+        return body
 
     def _admitted(self, url: str) -> Origin:
         try:

@@ -30,7 +30,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """Counts time by what it would have waited. Good for code without threads and sockets."""
 
     def __init__(self) -> None:
-        self.elapsed = 0.0
+        self.elapsed = self.set_by = 0.0
         selector = _Selector()
         selector.loop = self
         super().__init__(selector)
@@ -41,7 +41,26 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def now() -> float:
     """Tell the virtual time as epoch seconds."""
-    return EPOCH + asyncio.get_running_loop().time()
+    return EPOCH + asyncio.get_running_loop().time() + set_by()
+
+
+def set_by() -> float:
+    """Tell by how much the clock was set in all."""
+    return getattr(asyncio.get_running_loop(), "set_by", 0.0)
+
+
+def freeze(seconds: float) -> None:
+    """Let time pass in which nothing runs at all."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.elapsed += seconds
+
+
+def jump(seconds: float) -> None:
+    """Set the clock that tells epoch seconds; no time passes."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.set_by += seconds
 
 
 async def passes(seconds: float) -> None:

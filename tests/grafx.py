@@ -11,6 +11,7 @@ import msgspec
 from poller import remotes
 from poller.address import Origin
 from poller.client import Client
+from poller.governor import Governor
 from poller.order import Order, State
 from poller.remote import Remote
 from poller.wire import Wire
@@ -63,6 +64,7 @@ async def wired(
     idle_timeout: float = 30.0,
     floor_rate: float = 1024.0,
     clock: Callable[[], float] = time.monotonic,
+    governor: Governor | None = None,
 ) -> AsyncIterator[Wire]:
     """Open a wire to *remote*, and to further configured *origins*."""
     wire = Wire(
@@ -72,6 +74,7 @@ async def wired(
         idle_timeout=idle_timeout,
         floor_rate=floor_rate,
         clock=clock,
+        governor=governor,
     )
     try:
         yield wire

@@ -89,7 +89,7 @@ async def test_wherever_a_step_is_cancelled(
         number = uncancelled = 0
         while uncancelled < 2:  # how often it suspends is the network's business, too
             order = await stage.order(f"T{number}")
-            steps = Steps(stage.course.take(Step(order, lambda: None)), number, times=times)
+            steps = Steps(stage.course.take(Step(order, lambda _: None)), number, times=times)
             task = await ended(steps)
             assert writing == set()
             files = it.files

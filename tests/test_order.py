@@ -183,8 +183,10 @@ def test_what_is_decided_is_always_whole(order: Order, outcome: Outcome, now: fl
 def test_a_step_changes_nothing_that_the_shop_asked_for(order: Order, outcome: Outcome, now: float, pace: Pace) -> None:
     """Key, request, deadline, generation and first days are no outcome's business."""
     after = decide(order, outcome, now, pace)
-    for name in ("key", "request", "created_at", "opened_at", "deadline", "generation", "ready_at"):
+    for name in ("key", "request", "created_at", "deadline", "generation"):
         assert getattr(after, name) == getattr(order, name)
+    if now >= order.updated_at:
+        assert (after.opened_at, after.ready_at) == (order.opened_at, order.ready_at)
 
 
 SPENDS_NOTHING = ["not-ready", "stopped", "locked", "stuck", "crowded", "absent", "deferred"]
@@ -392,6 +394,17 @@ def test_a_retry_is_forgiven_afresh() -> None:
     """A new generation gets the same grace as a new order."""
     gone = decide(SITUATIONS["known"], SAMPLES["absent"], NOW, PACE)
     assert _end(decide(retry(gone, NOW), SAMPLES["absent"], NOW, PACE)) == "pending"
+
+
+def test_an_order_has_waited_as_long_after_the_clock_was_set_back() -> None:
+    """Saved an hour from now, it was opened an hour earlier than it says: its waits go on, and do not begin anew."""
+    order = replace(SITUATIONS["known"], ready_at=NOW - HOUR, updated_at=NOW)
+    ahead = decide(order, NotReady(), NOW, PACE)
+    behind = decide(order, NotReady(), NOW - HOUR, PACE)
+    assert (behind.opened_at, behind.ready_at) == (order.opened_at - HOUR, NOW - 2 * HOUR)
+    assert (ahead.due_at or 0) - NOW == (behind.due_at or 0) - (NOW - HOUR) == 60.0
+    assert behind.deadline == order.deadline
+    assert decide(behind, NotReady(), NOW - HOUR + 60.0, PACE).opened_at == behind.opened_at
 
 
 # --- dead links

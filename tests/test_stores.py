@@ -34,7 +34,7 @@ async def open_memory(folder: Path) -> Store:
 
 async def open_tiny(folder: Path) -> Store:
     """Open the embedded store."""
-    return await TinyStore.open(folder / "orders.json", now=lambda: 5.0, report=pytest.fail)
+    return await TinyStore.open(folder / "orders.json", now=lambda: 1000.0, report=pytest.fail)
 
 
 OPENERS = {"memory": open_memory, "tiny": open_tiny}
@@ -237,6 +237,57 @@ async def test_an_interrupted_order_is_due_when_it_was(store):
     await store.save(after(claimed, due_at=1.0))
     assert await store.next_due("grafx") == 1.0
     assert len(await store.claim("grafx", limit=9, now=2.0, until=40.0)) == 1
+
+
+async def test_who_waits_is_due_later_after_a_shift(store):
+    """Every time that was there before is moved, claims included, and none that comes after; versions stay."""
+    orders = [an_order(f"t{n}", due_at=float(n)) for n in (1, 20, 30)]
+    await store.add([*orders, an_order("other", remote="saleor", due_at=7.0)])
+    [claimed] = await store.claim("grafx", limit=1, now=2.0, until=10.0)
+    await store.shift("grafx", seconds=100.0)
+    assert await store.next_due("grafx") == 110.0
+    assert await store.next_due("saleor") == 7.0
+    await store.add([an_order("new", due_at=115.0)])
+    await store.save(after(orders[1], due_at=125.0))
+    await store.shift("grafx", seconds=-10.0)
+    due = []
+    while (moment := await store.next_due("grafx")) < 900.0:
+        [order] = await store.claim("grafx", limit=1, now=moment, until=900.0)
+        due.append((order.task_id, moment))
+    assert due == [("t1", 100.0), ("new", 105.0), ("t20", 115.0), ("t30", 120.0)]
+    assert await store.next_due("saleor") == 7.0
+    await store.save(after(replace(claimed, version=3), due_at=950.0))
+    assert (await store.get(claimed.key)).due_at == 950.0
+
+
+async def test_a_claim_that_was_shifted_is_renewed_and_saved_as_ever(store):
+    """A step that is under way when the clock is set notices nothing of it."""
+    await store.add([an_order("t1", due_at=1.0), an_order("t2", due_at=2.0)])
+    one, two = await store.claim("grafx", limit=2, now=2.0, until=60.0)
+    await store.shift("grafx", seconds=-30.0)
+    await store.renew([one], until=75.0)
+    await store.save(after(two, due_at=40.0))
+    assert await store.next_due("grafx") == 40.0
+    assert (await store.get(one.key)).due_at == 75.0
+    assert (await store.get(one.key)).version == 2
+
+
+async def test_a_clock_that_was_set_back_meanwhile_makes_nobody_wait_longer(tmp_path):
+    """An order that was saved in what is now the future is due no later than its own wait."""
+    told = []
+    path = tmp_path / "orders.json"
+    store = await TinyStore.open(path, now=lambda: 5000.0)
+    orders = [an_order(f"t{n}", updated_at=4990.0 + n, due_at=5050.0 + n) for n in (1, 2)]
+    await store.add([*orders, an_order("rest", state=State.DONE, updated_at=6000.0)])
+    await store.add([an_order("other", remote="saleor", due_at=70.0)])
+    await store.close()
+    store = await TinyStore.open(path, now=lambda: 2000.0, report=told.append)
+    assert await store.next_due("grafx") == 2059.0
+    assert await store.next_due("saleor") == 70.0
+    assert len(told) == 1
+    assert "set back by 2992 s" in told[0]
+    assert len(await store.claim("grafx", limit=9, now=2060.0, until=2100.0)) == 2
+    await store.close()
 
 
 async def test_a_retried_order_is_due(store):

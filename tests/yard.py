@@ -4,17 +4,20 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from poller.address import Origin
 from poller.event import Event
+from poller.governor import Governor
 from poller.lane import Lane, Limits
 from poller.order import Order, place
-from poller.outcome import File, NotReady, Outcome, Published
+from poller.outcome import File, NotReady, Outcome, Published, Trouble
 from poller.pace import Pace
 from poller.poller import Poller
 from poller.redact import Redactor
-from poller.remote import Answer, Conversation, Delivery, Link, Ready
+from poller.remote import Aborted, Answer, Conversation, Delivery, Link, Ready
 from poller.step import Course
+from poller.store import Store
 from poller.stores.memory import MemoryStore
 from tests.clock import now, passes
 
@@ -49,26 +52,47 @@ class FakeRemote:
 
 
 class FakeAsker:
-    """Carries conversations in *latency* virtual seconds, and counts how many at once."""
+    """Carries conversations in *latency* virtual seconds and *requests* requests, and counts how many at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, governor: Governor) -> None:
+        self.governor = governor
         self.latency = 0.1
+        self.requests = 1
+        self.before = 0.0
+        self.between: Callable[[], None] = lambda: None
+        self.sent: list[float] = []
         self.now = 0
         self.most = 0
         self.asked: list[float] = []
 
-    async def ask(self, conversation: Conversation[Answer]) -> Answer:
+    async def ask(self, conversation: Conversation[Answer]) -> Answer | Outcome:
         self.now += 1
         self.most = max(self.most, self.now)
         self.asked.append(now())
         try:
+            await passes(self.before)
+            for number in range(self.requests):
+                if number:
+                    self.between()
+                await self.governor.turn(patient=False)
+                self.sent.append(now())
             await passes(self.latency)
             next(conversation)
+        except Aborted as aborted:
+            conversation.close()
+            return aborted.outcome
         except StopIteration as end:
+            self._hear(end.value)
+            await passes(0.001)  # the head of a reply is heard before its body is read
             return end.value
         finally:
             self.now -= 1
         raise AssertionError("a fake remote asks nothing")
+
+    def _hear(self, answer: Answer) -> None:
+        status = (isinstance(answer, Trouble) and answer.status) or 200
+        wish = answer.retry_after if isinstance(answer, Trouble) else None
+        self.governor.heard(status, {} if wish is None else {"retry-after": f"{wish:.0f}"}, own=True)
 
 
 class FakeFetcher:
@@ -107,9 +131,10 @@ class FakeFetcher:
 class Yard:
     """Everything that a test of the loop wants to hold in its hands."""
 
-    def __init__(self, limits: Limits, pace: Pace, grace: float, downloads: int) -> None:
-        self.remote, self.asker, self.fetcher = FakeRemote(), FakeAsker(), FakeFetcher()
-        self.store = MemoryStore()
+    def __init__(self, limits: Limits, pace: Pace, grace: float, downloads: int, per_minute: int, store: Any) -> None:
+        self.governor = Governor(now=now, clock=asyncio.get_running_loop().time, per_minute=per_minute)
+        self.remote, self.asker, self.fetcher = FakeRemote(), FakeAsker(self.governor), FakeFetcher()
+        self.store = store or MemoryStore()
         self.told: list[tuple[str, Event]] = []
         course = Course(
             remote=self.remote,
@@ -122,7 +147,7 @@ class Yard:
             now=now,
             downloads=downloads,
         )
-        self.lane = Lane(course=course, store=self.store, now=now, limits=limits)
+        self.lane = Lane(course=course, store=self.store, now=now, limits=limits, governor=self.governor)
         self.poller = Poller(
             lanes=[self.lane], store=self.store, tell=self._hear, now=now, grace=grace, retention=86400.0
         )
@@ -173,10 +198,12 @@ async def yard(
     pace: Pace | None = None,
     grace: float = 25.0,
     downloads: int = 8,
+    per_minute: int = 0,
+    store: Store | None = None,
     started: bool = True,
 ) -> AsyncIterator[Yard]:
     """Run a yard; stop it in the end, and hear of any task that died."""
-    it = Yard(limits or Limits(), pace or Pace(), grace, downloads)
+    it = Yard(limits or Limits(), pace or Pace(), grace, downloads, per_minute, store)
     working = asyncio.create_task(it.poller.run()) if started else None
     try:
         yield it

@@ -58,6 +58,7 @@ class DeclaredRemote:
         self.auth = self._authority()
         self.base = Origin.of(self._base)
         self.origins = frozenset({self.base, *self._further()})
+        self.caps = page.caps
         self.delivery = Delivery(extensions=page.file.types, unframed=page.file.unframed, window=page.window)
 
     def check(self, order: Order) -> Conversation[Answer]:

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 import msgspec
 from jmespath.parser import ParsedResult
 
+from poller.remote import Caps
+
 NAMED = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 """A setting's name within a text that is no address."""
 
@@ -94,6 +96,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     base: str
     window: float | None
+    caps: Caps
     allow_origins: tuple[str, ...]
     settings: Mapping[str, Variable]
     oauth2: OAuth2 | None

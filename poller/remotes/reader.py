@@ -14,13 +14,18 @@ from jmespath.parser import ParsedResult
 
 from poller import units
 from poller.errors import ConfigurationError
+from poller.remote import Caps
 from poller.remotes.page import NAMED, FileRule, OAuth2, Page, Report, Step, Variable
 
 VERDICTS = ("pending", "ready", "done", "confirm", "failed", "gone", "absent")
 """What a check can come to; ``done`` is complete without a file, ``confirm`` waits for our word."""
 _METHODS = ("get", "post")
 _STEP = frozenset({*_METHODS, *VERDICTS, "reason", "progress", "report"})
-_PAGE = frozenset({"name", "title", "base", "window", "allow_origins", "settings", "auth", "check", "confirm", "file"})
+_PAGE = frozenset(
+    {"name", "title", "base", "window", "limits", "allow_origins", "settings", "auth", "check", "confirm", "file"}
+)
+_LEAST_CONNECTIONS = 2
+"""A question and a download: one must not wait for the other."""
 _TASK = frozenset({"task_id", "batch"})
 _BRACED = re.compile(r"\{[^{}]*\}")
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
@@ -72,6 +77,7 @@ class _Reader:
             source=source,
             base=self._base(table),
             window=self._duration(table, "window"),
+            caps=self._caps(self._table(table, "limits")),
             allow_origins=tuple(self._strings(table, "allow_origins")),
             settings=settings,
             oauth2=self._auth(self._table(table, "auth")),
@@ -102,6 +108,19 @@ class _Reader:
         except msgspec.ValidationError as error:
             self._note(f"settings.{name}", str(error))
             return Variable()
+
+    def _caps(self, table: dict[str, Any]) -> Caps:
+        names = Caps.__struct_fields__
+        self._known(table, names, "limits.")
+        least = {"connections": _LEAST_CONNECTIONS}
+        return Caps(**{name: self._count(table, name, least.get(name, 1)) for name in names if name in table})
+
+    def _count(self, table: dict[str, Any], name: str, least: int) -> int | None:
+        value = table[name]
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return value
+        self._note(f"limits.{name}", f"is a whole number, {least} or more")
+        return None
 
     def _auth(self, table: dict[str, Any]) -> OAuth2 | None:
         self._known(table, ("oauth2",), "auth.")

@@ -45,6 +45,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     checks: int
     downloads: int
+    connections: int
+    requests_per_minute: int
     max_file_bytes: int
     disk_reserve: int
     idle_timeout: float

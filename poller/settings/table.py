@@ -108,6 +108,14 @@ def _whole(text: str, least: int, most: int) -> int:
     return int(text)
 
 
+def _per_minute(text: str) -> int:
+    return _whole(text or "0", 0, _LARGEST)
+
+
+def _connections(text: str) -> int:
+    return _whole(text, 2, _LARGEST) if text else 0
+
+
 def _token(text: str) -> str:
     if any(not "!" <= character <= "~" for character in text):
         raise ValueError("holds a character that no HTTP header carries; use letters and digits")
@@ -196,6 +204,18 @@ TABLE = (
     _setting("ATTEMPTS", "20", _positive, "Troubles in a row after which an order fails; waiting is no trouble."),
     _setting("CHECKS", "64", _positive, "Questions at a time, for each remote."),
     _setting("DOWNLOADS", "8", _positive, "Downloads at a time, for each remote."),
+    _setting(
+        "CONNECTIONS",
+        "",
+        _connections,
+        "Connections to each remote, 2 or more; empty: one for each question and download.",
+    ),
+    _setting(
+        "REQUESTS_PER_MINUTE",
+        "",
+        _per_minute,
+        "Requests to each remote in any minute, logins and links too; empty or 0: as many as it takes.",
+    ),
     _setting("MAX_FILE_BYTES", "10GiB", _size, "Largest file that is stored; a larger one fails its order."),
     _setting("DISK_RESERVE", "1GiB", units.size, "Bytes that downloads leave free on the disk of the orders folder."),
     _setting("IDLE_TIMEOUT", "30s", _duration, "Silence after which a connection to a remote is given up."),

@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import cast
 
+from msgspec.structs import replace
+
 from poller.order import Order
 
 
@@ -28,6 +30,12 @@ class Claims:
     def drop(self, remote: str, doc_id: int) -> bool:
         """End a claim; tell whether there was one."""
         return self._orders[remote].pop(doc_id, None) is not None
+
+    def shift(self, remote: str, seconds: float) -> None:
+        """Have a remote's claims lapse so much later."""
+        orders = self._orders[remote]
+        orders.update({doc_id: replace(order, due_at=_lapse(order) + seconds) for doc_id, order in orders.items()})
+        self._lapses[remote] = sorted((_lapse(order), doc_id) for doc_id, order in orders.items())
 
     def first_lapse(self, remote: str) -> tuple[float, int] | None:
         """Give the claim that lapses first, as time and id; entries of those that were prolonged or ended go."""

@@ -6,7 +6,7 @@ onto a heap of its own, one entry at a time.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 RUN = 10_000
 """Entries that are sorted at a time."""
@@ -62,3 +62,53 @@ class Due:
             while entries:
                 del entries[-1000:]
         self._firsts.clear()
+
+
+class Eras:
+    """Entries of before and after the clock was set: those of before are all due as much later, or earlier.
+
+    A clock that is set changes what a due time means, not how long somebody waits. To move a
+    million entries would take seconds; so they stay, and how far they are off is noted once.
+
+    Args:
+        loaded: what there is to begin with, in no order.
+    """
+
+    def __init__(self, loaded: Sequence[int] = ()) -> None:
+        self._now = Due(loaded)
+        self._before: list[tuple[int, Due]] = []
+        self._given = self._now
+
+    def push(self, entry: int) -> None:
+        """Take an entry in, as times are now."""
+        self._now.push(entry)
+
+    def shift(self, by: int) -> None:
+        """Move all that there is by so much."""
+        self._before = [(off + by, due) for off, due in self._before] + [(by, self._now)]
+        self._now = Due()
+
+    def first(self, holds: Callable[[int], bool]) -> tuple[int, int] | None:
+        """Give the entry that is due first and how far it is off; drop those before it that do not hold."""
+        best = None
+        for off, due in [(0, self._now), *self._before]:
+            while (entry := due.first()) is not None and not holds(entry):
+                due.take()
+            if entry is None:
+                self._forget(due)
+            elif best is None or entry + off < sum(best):
+                best, self._given = (entry, off), due
+        return best
+
+    def take(self) -> None:
+        """Drop the entry that ``first`` gave."""
+        self._given.take()
+
+    def _forget(self, ended: Due) -> None:
+        if self._before:
+            self._before = [(off, due) for off, due in self._before if due is not ended]
+
+    def dismantle(self) -> None:
+        """Take everything out, bit by bit."""
+        for due in (self._now, *(due for _, due in self._before)):
+            due.dismantle()

@@ -20,7 +20,7 @@ from sortedcontainers import SortedList
 
 from poller.order import Order, State
 from poller.store import Query
-from poller.stores.due import RUN, Due, runs
+from poller.stores.due import RUN, Eras, runs
 from poller.stores.pages import Paged, Shards
 
 MOST_IDS = 1 << 40
@@ -36,6 +36,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     task_id: str
     state: State
     created_at: float
+    updated_at: float = 0.0
     due_at: float | None = None
     batch: str | None = None
     version: int = 1
@@ -113,13 +114,18 @@ _NOTHING = Created()
 
 
 class Index:
-    """Finds orders by key, state, batch and due time, and their events."""
+    """Finds orders by key, state, batch and due time, and their events.
+
+    Attributes:
+        latest: of each remote, when an order that waited was last saved before it was loaded.
+    """
 
     def __init__(self) -> None:
         self._ids: defaultdict[str, Shards[int]] = defaultdict(Shards)
         self._created = Created()
         self._batches: defaultdict[str, Created] = defaultdict(Created)
-        self._due: defaultdict[str, Due] = defaultdict(Due)
+        self._due: defaultdict[str, Eras] = defaultdict(Eras)
+        self.latest: dict[str, float] = {}
         self._events: Paged[tuple[int, ...]] = Paged()
         self._dropped: Paged[int] = Paged()
 
@@ -138,7 +144,7 @@ class Index:
         due: defaultdict[str, list[int]] = defaultdict(list)
         for heads in stored:
             index._load(heads, loaded, due)
-        index._due.update({remote: Due(entries) for remote, entries in due.items()})
+        index._due.update({remote: Eras(entries) for remote, entries in due.items()})
         index._created = Created(loaded.pop(None, {}))
         index._batches.update({str(batch): Created(entries) for batch, entries in loaded.items()})
         return index
@@ -146,7 +152,7 @@ class Index:
     def _load(
         self, heads: Iterable[tuple[int, Head | Order]], loaded: _Loaded, due: defaultdict[str, list[int]]
     ) -> None:
-        created, all_ids, pending = loaded[None], self._ids, State.PENDING
+        created, all_ids, pending, latest = loaded[None], self._ids, State.PENDING, self.latest
         for doc_id, head in heads:
             remote, state, batch, due_at = head.remote, head.state, head.batch, head.due_at
             if all_ids[remote].setdefault(head.task_id, doc_id) != doc_id:
@@ -157,6 +163,8 @@ class Index:
                 loaded[batch][remote, state].append(entry)
             if state is pending and due_at is not None:
                 due[remote].append(int(due_at * 1e6) * MOST_IDS + doc_id)
+                if head.updated_at > latest.get(remote, 0.0):
+                    latest[remote] = head.updated_at
 
     # --- What is there ---
 
@@ -256,14 +264,21 @@ class Index:
             remote: whose.
             due_at: tells when an order is due, if it waits.
         """
-        due = self._due[remote]
-        while (entry := due.first()) is not None:
+
+        def holds(entry: int) -> bool:
             doc_id = entry % MOST_IDS
             moment = due_at(doc_id)
-            if moment is not None and _entry(moment, doc_id) == entry:
-                return moment, doc_id
-            due.take()
-        return None
+            return moment is not None and _entry(moment, doc_id) == entry
+
+        found = self._due[remote].first(holds)
+        if found is None:
+            return None
+        entry, off = found
+        return (entry + off) // MOST_IDS / 1e6, entry % MOST_IDS
+
+    def shift(self, remote: str, seconds: float) -> None:
+        """Have all that wait be due so much later."""
+        self._due[remote].shift(int(seconds * 1e6) * MOST_IDS)
 
     def take(self, remote: str) -> None:
         """Drop the entry that ``first_due`` gave."""

@@ -70,6 +70,12 @@ class MemoryStore:
         """Tell when the remote's next order is due."""
         return min((at for at, _ in self._waiting(remote)), default=None)
 
+    async def shift(self, remote: str, *, seconds: float) -> None:
+        """Have orders be due later, or sooner."""
+        self._demand()
+        waiting = {order.key: replace(order, due_at=at + seconds) for at, order in self._waiting(remote)}
+        self._orders |= waiting
+
     async def search(self, query: Query) -> Page:
         """List orders."""
         listing: Listing[Order] = Listing(query)

@@ -209,6 +209,22 @@ class Shelf:
         if doc_id is not None and claimed is not None and claimed.version == order.version:
             self._claims.put([(doc_id, replace(claimed, due_at=until))])
 
+    def shift(self, remote: str, seconds: float) -> None:
+        """Have a remote's orders be due, and their claims lapse, so much later."""
+        self._index.shift(remote, seconds)
+        self._claims.shift(remote, seconds)
+
+    def catch_up(self, now: float) -> Mapping[str, float]:
+        """Have no order wait longer than it should where the clock was set back since it was saved.
+
+        Returns:
+            By how many seconds, at least, for each remote that this is true of.
+        """
+        behind = {remote: latest - now for remote, latest in self._index.latest.items() if latest > now}
+        for remote, seconds in behind.items():
+            self._index.shift(remote, -seconds)
+        return behind
+
     def next_due(self, remote: str) -> float | None:
         """Tell when the remote's next order is due, or its next claim lapses."""
         first = self._first(remote)

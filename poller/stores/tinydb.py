@@ -58,9 +58,11 @@ class TinyStore:
         pool: ThreadPoolExecutor,
         elsewhere: Elsewhere,
         linger: float,
+        now: Callable[[], float],
         report: Callable[[str], None],
     ) -> None:
         self._ledger = ledger
+        self._now = now
         self._pool = pool
         self._elsewhere = elsewhere
         self._linger = linger
@@ -103,7 +105,7 @@ class TinyStore:
         elsewhere = Elsewhere()
         make = elsewhere if files is None else partial(fold, files=files)
         ledger = Ledger(path, now=now, files=files, report=report, tables=(ORDERS, EVENTS), full=full, make=make)
-        store = cls(ledger, pool=pool, elsewhere=elsewhere, linger=linger, report=report)
+        store = cls(ledger, pool=pool, elsewhere=elsewhere, linger=linger, now=now, report=report)
         try:
             await store._load(ledger.open)
         except BaseException:
@@ -151,6 +153,11 @@ class TinyStore:
     async def next_due(self, remote: str) -> float | None:
         """Tell when the remote's next order is due."""
         return self._shelf.next_due(remote)
+
+    async def shift(self, remote: str, *, seconds: float) -> None:
+        """Have orders be due later, or sooner. Like a claim this is not written."""
+        self._commits.demand()
+        self._shelf.shift(remote, seconds)
 
     async def search(self, query: Query) -> Page:
         """List orders. Many are looked at in slices, so that others get their turn."""
@@ -253,6 +260,10 @@ class TinyStore:
     async def _load(self, look: Callable[[], Snapshot]) -> None:
         with _background:
             self._shelf = await finish(self._run(self._read, look))
+        for remote, seconds in self._shelf.catch_up(self._now()).items():
+            self._report(
+                f"the clock was set back by {seconds:.0f} s or more: orders of {remote} are due sooner by that"
+            )
         self._fold_from = 0
         self._commits = Commits(self._ledger.append, linger=self._linger, written=self._after_commit)
 
