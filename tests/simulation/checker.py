@@ -16,8 +16,9 @@ _CANARY = "canary-"
 _OPENING = frozenset({"added", "confirmed", "retried"})
 _TIME_ENOUGH = 1800.0
 """Virtual seconds within which a file that can be had is had, though processes end and begin meanwhile."""
-_BREAKER = 3
-"""Over how many orders trouble must be spread to be known as an outage."""
+_BREAKER, _TROUBLES = 3, 5
+"""Over how many orders trouble must be spread to be known as an outage, and how much of it there must be."""
+_OUTAGE = frozenset({"trouble", "remote_paused", "failed"})
 
 
 def retries(asked: Sequence[Asked]) -> int:
@@ -117,13 +118,14 @@ class Checker:
     def _was_lonely(self, order: Order) -> bool:
         """Tell whether too few others had trouble with it for an outage to be known as one."""
         row = [at for at, _, event in self._told(order) if event.event in {"trouble", "failed"}][-5:]
-        others = {
+        begun = max(note[0] for note in self._history.notes if note[1] == "begins" and note[0] <= row[-1])
+        known = [  # a process that has just begun knows of no outage
             task
             for task, told in self._history.told.items()
             for at, _, event in told
-            if row and row[0] <= at <= row[-1] and event.event in {"trouble", "remote_paused"}
-        }
-        return len(others) < _BREAKER
+            if max(row[0], begun) <= at <= row[-1] and event.event in _OUTAGE
+        ]
+        return len(set(known)) < _BREAKER or len(known) < _TROUBLES
 
     def _check_states(self, order: Order) -> None:
         """An order at rest changes by a retry alone, and each retry opens one generation."""

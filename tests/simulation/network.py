@@ -9,6 +9,7 @@ from email.utils import formatdate
 from typing import Self
 
 from poller.address import Origin, bare
+from poller.governor import Governor
 from poller.outcome import Stuck, Trouble
 from poller.remote import Aborted, Request
 from tests.clock import EPOCH
@@ -61,6 +62,8 @@ class Network:
     """What a client takes for its wire.
 
     Attributes:
+        governor: lets this process's requests go.
+        sent: when this process sent each.
         dealt: how many faults each task's requests were dealt, "" standing for the token's.
     """
 
@@ -71,10 +74,13 @@ class Network:
         self._chance, self._weather, self._grafx, self._history, self._time = chance, weather, grafx, history, time
         self._under_way: Counter[str] = Counter()
         self._cuts = 0
+        self.governor = Governor(now=time, clock=time)
+        self.sent: list[float] = []
 
     def restart(self) -> None:
         """Forget what was under way: the process is another."""
         self._under_way.clear()
+        self.sent.clear()
 
     async def send(self, request: Request, credentials: Mapping[str, str], *, roam: bool = False) -> Body:
         about = self._grafx.about(request.url)
@@ -82,11 +88,22 @@ class Network:
             self._history.breach(f"credentials went to {request.url}")
         with ExitStack() as stack:
             stack.enter_context(_Alone(self._under_way, about, self._history))
+            await self._take_turn(patient=roam)
             await self._travel(request.url, about)
             body = self._body(request, credentials, about)
+            self._hear(request.url, body)
             self._history.note(self._time(), "asked", bare(request.url), body.status)
             body.held = stack.pop_all()
         return body
+
+    async def _take_turn(self, *, patient: bool) -> None:
+        await self.governor.turn(patient=patient)
+        self.sent.append(self._time())
+
+    def _hear(self, url: str, body: Body) -> None:
+        own = Origin.of(url) == Origin.of(BASE)
+        if own:
+            self.governor.heard(body.status, body.headers, own=own)
 
     async def _travel(self, url: str, about: str) -> None:
         """Let the request arrive, or not."""

@@ -21,6 +21,7 @@ from poller.client import Client
 from poller.downloader import Downloader
 from poller.errors import ConfigurationError, PollerError, StoreUnavailable
 from poller.event import Event
+from poller.governor import Governor
 from poller.lane import Lane, Limits
 from poller.log import Narrator, configure
 from poller.order import Key, Order, State
@@ -49,6 +50,7 @@ _PATIENCE = 6 * 3600.0
 """Virtual seconds after the last trouble within which everything comes to rest."""
 _MEND = 20.0
 """Virtual seconds between two looks at whether the store is well; looking every second is most of what a day costs."""
+_MINUTE = 59.999
 _OVERDUE = 180.0
 """Virtual seconds by which an order may rest late: the lane's nap, a request under way when the clock was set."""
 
@@ -89,6 +91,7 @@ class World:
         self._jumps = self._clock_jumps(self._draw("jumps"))
         self._ends = self._draw("ends")
         self.boot = 1
+        self.per_minute = self._draw("cap").choice((0, 0, 0, 20, 120))
 
     def _draw(self, purpose: str) -> random.Random:
         return random.Random(f"{self._seed} {purpose}")
@@ -122,8 +125,15 @@ class World:
             self.history.closed = True
             self._bury()
 
+    def _check_rate(self) -> None:
+        """No minute of a process holds more requests than it may send."""
+        sent, cap = self.network.sent, self.per_minute
+        if cap and any(later - at < _MINUTE for at, later in zip(sent, sent[cap:], strict=False)):
+            self.history.breach(f"more than {cap} requests were sent within a minute")
+
     def _check(self) -> None:
         """Check how all ended, as the next process finds it."""
+        self._check_rate()
         life = Life(self, self.elapsed, last=True)
         self._loop = loop = Loop(self.elapsed, self._draw("end"), life.plan.job, self.watch.look)
         self._dead.append((loop, life))
@@ -143,6 +153,7 @@ class World:
         """Let one process live until some time at most, and end in one of all ways."""
         life = Life(self, end, last=end > self.until)
         self._loop = loop = Loop(self.elapsed, self._draw(f"loop {self.elapsed}"), life.plan.job, self.watch.look)
+        self._check_rate()
         self.network.restart()
         try:
             loop.run_until_complete(life.live())
@@ -368,11 +379,11 @@ class Life:
     def _lane(self, store: TinyStore, bus: Bus) -> Lane:
         world = self.world
         remote = grafx()
+        clock = asyncio.get_running_loop().time
+        world.network.governor = Governor(now=world.now, clock=clock, per_minute=world.per_minute)
         redact = Redactor([SECRET])
         configure("json", world.log, redact)
-        client = Client(
-            remote=remote, wire=world.network, learn=redact.learn, now=world.now, clock=asyncio.get_running_loop().time
-        )
+        client = Client(remote=remote, wire=world.network, learn=redact.learn, now=world.now, clock=clock)
         downloader = Downloader(
             source=client, folder=self.folder, delivery=remote.delivery, max_bytes=2**20, now=world.now
         )
@@ -387,7 +398,8 @@ class Life:
             now=world.now,
             downloads=2,
         )
-        return Lane(course=course, store=store, now=world.now, limits=Limits(checks=8, lease=60.0))
+        limits = Limits(checks=8, lease=60.0)
+        return Lane(course=course, store=store, now=world.now, limits=limits, governor=world.network.governor)
 
 
 @contextmanager
