@@ -7,7 +7,6 @@ a public address. That is decided at dial time, on the address that will be dial
 that neither an odd spelling nor a name that resolves differently the second time slips by.
 """
 
-import asyncio
 import errno
 import os
 import socket
@@ -24,6 +23,7 @@ from poller import __version__
 from poller.address import Origin, bare, is_public
 from poller.exchange import Exchange, Response, Unreadable
 from poller.outcome import Locked, Stuck, Trouble, Unsafe
+from poller.patience import Patience
 from poller.remote import Aborted, Request
 
 BLOCK = 2**20
@@ -50,7 +50,7 @@ class Body:
         framed: whether the end of the body can be told from a cut connection.
     """
 
-    def __init__(self, response: Response, url: str, floor: "Floor", patience: float) -> None:
+    def __init__(self, response: Response, url: str, floor: "Floor", patience: Patience) -> None:
         self._response = response
         self._floor = floor
         self._patience = patience
@@ -102,12 +102,12 @@ class Body:
         return bytes(whole)
 
     async def _piece(self) -> bytes:
-        """Give more of the body, and nothing at its end; what has come by now needs no timer."""
+        """Give more of the body, and nothing at its end."""
         content = self._response.content
         with _Ours(self.url, own=False):
             piece = content.read_nowait()
             if not piece and not content.is_eof():
-                async with asyncio.timeout(self._patience):
+                async with self._patience.limit():
                     piece = await content.readany()
         if piece:
             self._floor.pass_on(len(piece), self.url)
@@ -180,7 +180,7 @@ class Wire:
         self._origins = origins
         self._floor_rate = floor_rate
         self._clock = clock
-        self._patience = max(_PATIENCE, 2 * idle_timeout)
+        self._patience = Patience(max(_PATIENCE, 2 * idle_timeout))
         self._own = _exchange(connections, idle_timeout)
         self._foreign = _exchange(connections, idle_timeout, socket_factory=_public_socket)
 
@@ -221,7 +221,7 @@ class Wire:
         own = origin in self._origins
         headers = {**request.headers, **(credentials if origin == self._base else {})}
         with _Ours(url, own=own):
-            async with asyncio.timeout(self._patience):
+            async with self._patience.limit():
                 exchange = self._own if own else self._foreign
                 response = await exchange.send(request.method, url, origin, headers, request.body)
         floor = Floor(rate=self._floor_rate, window=_FLOOR_WINDOW, clock=self._clock)
