@@ -63,7 +63,7 @@ class Exchange:
         self._connector = aiohttp.TCPConnector(limit=connections, limit_per_host=connections, **dialling)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
         self._idle_timeout = idle_timeout
-        self._headers = headers
+        self._headers = tuple(headers.items())
 
     async def close(self) -> None:
         """Close every connection."""
@@ -84,9 +84,8 @@ class Exchange:
         Raises:
             aiohttp.ClientError, Unreadable, OSError, TimeoutError, ValueError: what comes from below.
         """
-        door = _door(origin)
+        door = _door(origin, self._headers)
         named = CIMultiDict(door.headers)
-        named.update(self._headers)
         named.update(headers)
         sent = _head(method, _target(url), named, body) + (body or b"")
         try:
@@ -132,9 +131,9 @@ async def _answered(protocol: ResponseHandler, connection: Connection) -> Respon
 
 
 @lru_cache(maxsize=1024)
-def _door(origin: Origin) -> aiohttp.ClientRequest:
-    """Make what a connector wants to be shown before it dials an origin; of its headers, ``Host`` is the origin's."""
-    return aiohttp.ClientRequest("GET", URL(str(origin)), headers={"Accept": "*/*"})
+def _door(origin: Origin, headers: tuple[tuple[str, str], ...]) -> aiohttp.ClientRequest:
+    """Make what a connector is shown before it dials an origin; it has the headers with which requests there begin."""
+    return aiohttp.ClientRequest("GET", URL(str(origin)), headers=dict(headers))
 
 
 def _target(url: str) -> str:

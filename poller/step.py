@@ -225,7 +225,8 @@ class Course:
         """Open for everybody; whoever finds the door locked once more has only himself to blame."""
         self.door.end()
         self.breaker.succeed()
-        self._suspects = dict.fromkeys(self._suspects.keys() - {order.key}, True)
+        if self._suspects:
+            self._suspects = dict.fromkeys(self._suspects.keys() - {order.key}, True)
 
     async def _fetch(self, order: Order, answer: Answer | Outcome) -> Outcome:
         if isinstance(answer, NeedsConfirming):

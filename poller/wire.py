@@ -304,6 +304,8 @@ class _Ours:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: TracebackType | None) -> None:
         match error:
+            case None:
+                pass
             case aiohttp.ClientConnectorCertificateError():
                 reason = f"the certificate is not valid: {error.certificate_error}"
                 outcome = Locked if self._own else Trouble
