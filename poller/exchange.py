@@ -56,13 +56,23 @@ class Exchange:
         connections: how many may be open at once.
         idle_timeout: seconds without a byte after which one is given up.
         headers: go with every request that has none of that name.
+        ahead: half of the bytes of a body that may come before they are asked for.
         dialling: more for ``aiohttp.TCPConnector``.
     """
 
-    def __init__(self, *, connections: int, idle_timeout: float, headers: Mapping[str, str], **dialling: Any) -> None:
+    def __init__(
+        self,
+        *,
+        connections: int,
+        idle_timeout: float,
+        headers: Mapping[str, str],
+        ahead: int = 2**16,
+        **dialling: Any,
+    ) -> None:
         self._connector = aiohttp.TCPConnector(limit=connections, limit_per_host=connections, **dialling)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
         self._idle_timeout = idle_timeout
+        self._ahead = ahead
         self._headers = tuple(headers.items())
 
     async def close(self) -> None:
@@ -116,6 +126,7 @@ class Exchange:
             read_until_eof=True,
             auto_decompress=False,
             read_timeout=self._idle_timeout,
+            read_bufsize=self._ahead,
         )
         protocol.transport.write(sent)
         protocol.start_timeout()

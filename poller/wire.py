@@ -77,15 +77,16 @@ class Body:
         Raises:
             Aborted: it stopped before its end, or for too long.
         """
-        gathered = bytearray()
+        pieces, gathered = list[bytes](), 0
         while piece := await self._piece():
-            gathered += piece
-            if len(gathered) >= size:
+            pieces.append(piece)
+            gathered += len(piece)
+            if gathered >= size:
+                block, pieces, gathered = b"".join(pieces), [], 0
                 with self._floor.stopped():
-                    yield bytes(gathered)
-                gathered.clear()
-        if gathered:
-            yield bytes(gathered)
+                    yield block
+        if pieces:
+            yield b"".join(pieces)
 
     async def read(self, limit: int) -> bytes:
         """Read the whole body.
@@ -263,7 +264,7 @@ def _headers(response: Response) -> dict[str, str]:
 def _exchange(connections: int, idle_timeout: float, **dialling: Any) -> Exchange:
     """Open an exchange that asks for bodies as they are: lengths, ranges and digests are of what comes."""
     headers = {"User-Agent": f"poller/{__version__}", "Accept-Encoding": "identity"}
-    return Exchange(connections=connections, idle_timeout=idle_timeout, headers=headers, **dialling)
+    return Exchange(connections=connections, idle_timeout=idle_timeout, headers=headers, ahead=BLOCK // 2, **dialling)
 
 
 def _public_socket(info: tuple[Any, ...]) -> socket.socket:
