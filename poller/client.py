@@ -6,7 +6,6 @@ repeated once with a fresh token after a 401, and a hiccup (a reset connection, 
 is retried within seconds. Anything longer belongs into the store's schedule, not here.
 """
 
-import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ import backoff
 from poller.address import Origin, bare
 from poller.keyring import Keyring
 from poller.outcome import Locked, Outcome, Trouble
+from poller.patience import Patience
 from poller.remote import Aborted, Answer, Auth, Conversation, Denied, Link, Remote, Reply, Request, retry_after
 from poller.wire import Body, Wire
 
@@ -57,6 +57,7 @@ class Client:
         self._remote = remote
         self._wire = wire
         self._now = now
+        self._patience = Patience(_REPLY_SECONDS)
         self._keyring = self._made(remote.auth, learn, clock)
         self._patiently = backoff.on_exception(
             _waits,
@@ -118,12 +119,12 @@ class Client:
     async def _exchange(self, request: Request) -> Reply:
         """Get the reply to one request, riding out hiccups if asking twice does no harm."""
         try:
-            async with asyncio.timeout(_REPLY_SECONDS):
+            async with self._patience.limit():
                 return await (self._calmly if request.method == "GET" else self._reply)(request)
         except _Hiccup as hiccup:
             return hiccup.settled()
         except TimeoutError:
-            reason = f"the reply took more than {_REPLY_SECONDS:.0f} s"
+            reason = f"the reply took more than {self._patience.seconds:.0f} s"
             raise Aborted(Trouble(reason=reason, address=bare(request.url))) from None
 
     async def _calmly(self, request: Request) -> Reply:

@@ -118,16 +118,26 @@ class Exchange:
         connections: how many may be open at once.
         idle_timeout: seconds without a byte after which one is given up.
         headers: go with every request that has none of that name.
+        ahead: half of the bytes of a body that may come before they are asked for.
         dialling: more for ``aiohttp.TCPConnector``.
     """
 
-    def __init__(self, *, connections: int, idle_timeout: float, headers: Mapping[str, str], **dialling: Any) -> None:
+    def __init__(
+        self,
+        *,
+        connections: int,
+        idle_timeout: float,
+        headers: Mapping[str, str],
+        ahead: int = 2**16,
+        **dialling: Any,
+    ) -> None:
         self._names = _Names(min(connections, _LOOKUPS))
         dialling["resolver"] = self._names
         self._connector = _Connector(limit=connections, limit_per_host=connections, **dialling)
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
         self._idle_timeout = idle_timeout
-        self._headers = headers
+        self._ahead = ahead
+        self._headers = tuple(headers.items())
 
     async def close(self) -> None:
         """Close every connection."""
@@ -149,9 +159,8 @@ class Exchange:
         Raises:
             aiohttp.ClientError, Unreadable, OSError, TimeoutError, ValueError: what comes from below.
         """
-        door = _door(origin)
+        door = _door(origin, self._headers)
         named = CIMultiDict(door.headers)
-        named.update(self._headers)
         named.update(headers)
         sent = _head(method, _target(url), named, body) + (body or b"")
         try:
@@ -182,6 +191,7 @@ class Exchange:
             read_until_eof=True,
             auto_decompress=False,
             read_timeout=self._idle_timeout,
+            read_bufsize=self._ahead,
         )
         protocol.transport.write(sent)
         protocol.start_timeout()
@@ -197,9 +207,9 @@ async def _answered(protocol: ResponseHandler, connection: Connection) -> Respon
 
 
 @lru_cache(maxsize=1024)
-def _door(origin: Origin) -> aiohttp.ClientRequest:
-    """Make what a connector wants to be shown before it dials an origin; of its headers, ``Host`` is the origin's."""
-    return aiohttp.ClientRequest("GET", URL(str(origin)), headers={"Accept": "*/*"})
+def _door(origin: Origin, headers: tuple[tuple[str, str], ...]) -> aiohttp.ClientRequest:
+    """Make what a connector is shown before it dials an origin; it has the headers with which requests there begin."""
+    return aiohttp.ClientRequest("GET", URL(str(origin)), headers=dict(headers))
 
 
 def _target(url: str) -> str:

@@ -39,6 +39,8 @@ from poller.store import Store
 
 _LAST_CHECK = 5.0
 """Seconds that a step may take which begins at the deadline or after it."""
+_FAR = 3600.0
+"""Seconds until a deadline that a question need not be held to: it ends by itself long before."""
 _ROOM = 4
 _TOO_MANY = 429
 _MOST_WORDS = 100
@@ -98,6 +100,19 @@ class Step:
 def _is_outage(trouble: Trouble) -> bool:
     """Tell trouble that the whole remote may be in: it cannot be reached, or says 5xx."""
     return trouble.status is None or trouble.status >= 500  # noqa: PLR2004 - RFC 9110
+
+
+def _limit(left: float) -> float | None:
+    """Say for how many seconds a step may ask, *left* seconds before the deadline; None for as long as it will."""
+    if left > _FAR:
+        return None
+    return left if left > 0 else _LAST_CHECK
+
+
+def _limit_download(limit: asyncio.Timeout, left: float) -> None:
+    """Hold to the deadline what may take for ever."""
+    if limit.when() is None:
+        limit.reschedule(asyncio.get_running_loop().time() + left)
 
 
 class Course:
@@ -168,11 +183,12 @@ class Course:
         """One order's life, a step at a time."""
         order = step.order
         try:
-            left = order.deadline - self._now()
-            async with asyncio.timeout(left if left > 0 else _LAST_CHECK):
+            async with asyncio.timeout(_limit(order.deadline - self._now())) as limit:
                 answer = await self._ask(order)
                 step.asked()
-                order = fate.ready(order, self._now()) if isinstance(answer, Ready) else order
+                if isinstance(answer, Ready):
+                    order = fate.ready(order, self._now())
+                    _limit_download(limit, order.deadline - self._now())
                 outcome = await self._fetch(order, answer)
         except TimeoutError:
             outcome = Trouble(reason="cut short by the deadline")
@@ -243,7 +259,8 @@ class Course:
         self.door.end()
         self.breaker.succeed()
         self._flood.clear()
-        self._suspects = dict.fromkeys(self._suspects.keys() - {order.key}, True)
+        if self._suspects:
+            self._suspects = dict.fromkeys(self._suspects.keys() - {order.key}, True)
 
     async def _fetch(self, order: Order, answer: Answer | Outcome) -> Outcome:
         if isinstance(answer, NeedsConfirming):

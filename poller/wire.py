@@ -7,7 +7,6 @@ a public address. That is decided at dial time, on the address that will be dial
 that neither an odd spelling nor a name that resolves differently the second time slips by.
 """
 
-import asyncio
 import errno
 import os
 import socket
@@ -26,6 +25,7 @@ from poller.address import Origin, bare, is_public
 from poller.exchange import Exchange, Response, Unreadable
 from poller.governor import Governor
 from poller.outcome import Locked, Stuck, Trouble, Unsafe
+from poller.patience import Patience
 from poller.remote import Aborted, Request
 
 BLOCK = 2**20
@@ -54,7 +54,7 @@ class Body:
         framed: whether the end of the body can be told from a cut connection.
     """
 
-    def __init__(self, response: Response, url: str, floor: "Floor", patience: float) -> None:
+    def __init__(self, response: Response, url: str, floor: "Floor", patience: Patience) -> None:
         self._response = response
         self._floor = floor
         self._patience = patience
@@ -81,20 +81,21 @@ class Body:
         Raises:
             Aborted: it stopped before its end, or for too long.
         """
-        gathered, cut = bytearray(), None
+        pieces, gathered, cut = list[bytes](), 0, None
         self._floor.begin()
         try:
             while piece := await self._piece():
-                gathered += piece
-                if len(gathered) >= size:
+                pieces.append(piece)
+                gathered += len(piece)
+                if gathered >= size:
+                    block, pieces, gathered = b"".join(pieces), [], 0
                     with self._floor.stopped():
-                        yield bytes(gathered)
-                    gathered.clear()
+                        yield block
             self._demand_end()
         except Aborted as aborted:  # what came before it is worth keeping
             cut = aborted
-        if gathered:
-            yield bytes(gathered)
+        if pieces:
+            yield b"".join(pieces)
         if cut is not None:
             raise cut
 
@@ -118,12 +119,12 @@ class Body:
         return bytes(whole)
 
     async def _piece(self) -> bytes:
-        """Give more of the body, and nothing at its end; what has come by now needs no timer."""
+        """Give more of the body, and nothing at its end."""
         content = self._response.content
         with _Ours(self.url, own=False):
             piece = content.read_nowait()
             if not piece and not content.is_eof():
-                async with asyncio.timeout(self._patience):
+                async with self._patience.limit():
                     piece = await content.readany()
         if piece:
             self._floor.pass_on(len(piece), self.url)
@@ -202,7 +203,7 @@ class Wire:
         self._origins = origins
         self._floor_rate = floor_rate
         self._clock = clock
-        self._patience = max(_PATIENCE, 2 * idle_timeout)
+        self._patience = Patience(max(_PATIENCE, 2 * idle_timeout))
         self._own = _exchange(connections, idle_timeout)
         self._foreign = _exchange(connections, idle_timeout, socket_factory=_public_socket)
 
@@ -244,7 +245,7 @@ class Wire:
         own = origin in self._origins
         headers = {**request.headers, **(credentials if origin == self._base else {})}
         with _Ours(url, own=own):
-            async with asyncio.timeout(self._patience):
+            async with self._patience.limit():
                 exchange = self._own if own else self._foreign
                 response = await exchange.send(request.method, url, origin, headers, request.body)
         floor = Floor(rate=self._floor_rate, window=_FLOOR_WINDOW, clock=self._clock)
@@ -289,7 +290,7 @@ def _headers(response: Response) -> dict[str, str]:
 def _exchange(connections: int, idle_timeout: float, **dialling: Any) -> Exchange:
     """Open an exchange that asks for bodies as they are: lengths, ranges and digests are of what comes."""
     headers = {"User-Agent": f"poller/{__version__}", "Accept-Encoding": "identity"}
-    return Exchange(connections=connections, idle_timeout=idle_timeout, headers=headers, **dialling)
+    return Exchange(connections=connections, idle_timeout=idle_timeout, headers=headers, ahead=BLOCK // 2, **dialling)
 
 
 def _public_socket(info: tuple[Any, ...]) -> socket.socket:
@@ -330,6 +331,8 @@ class _Ours:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: TracebackType | None) -> None:
         match error:
+            case None:
+                pass
             case aiohttp.ClientConnectorCertificateError():
                 reason = f"the certificate is not valid: {error.certificate_error}"
                 outcome = Locked if self._own else Trouble

@@ -21,6 +21,7 @@ from poller import exchange
 from poller import wire as wires
 from poller.address import Origin
 from poller.outcome import Locked, Outcome, Stuck, Trouble, Unsafe
+from poller.patience import Patience
 from poller.remote import Aborted, Request
 from poller.wire import BLOCK, Body, Floor, Wire
 from tests.grafx import grafx, wired
@@ -746,7 +747,7 @@ class Cut:
 async def test_what_came_before_a_cut_is_handed_on() -> None:
     """It was gathered for a block that never got full; whoever goes on later has it."""
     floor = Floor(rate=0.0, window=30.0, clock=lambda: 0.0)
-    body = Body(Cut(b"a" * 6, b"b" * 6, b"c"), "https://x.example/", floor, 60.0)  # type: ignore[arg-type]
+    body = Body(Cut(b"a" * 6, b"b" * 6, b"c"), "https://x.example/", floor, Patience(60.0))  # type: ignore[arg-type]
     came = body.blocks(10)
     assert [await anext(came), await anext(came)] == [b"aaaaaabbbbbb", b"c"]
     with pytest.raises(Aborted):

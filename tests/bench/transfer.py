@@ -154,7 +154,10 @@ def curl(job: Job, folder: Path) -> Took:
     config.write_text("".join(f'url = "{link}"\noutput = "{path}"\n' for link, path in names), encoding="utf-8")
     many = ["--parallel", "--parallel-max", str(job.at_once)] if job.count > 1 else []
     trust = ["--cacert", job.authority] if job.authority else []
-    took = _timed(["curl", "--silent", "--fail", "--noproxy", "*", *many, *trust, "--config", str(config)], sync=names)
+    took = _timed(
+        ["curl", "--silent", "--no-progress-meter", "--fail", "--noproxy", "*", *many, *trust, "--config", str(config)],
+        sync=names,
+    )
     assert all(path.stat().st_size == job.size for _, path in names)
     return took
 
