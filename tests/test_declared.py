@@ -15,7 +15,7 @@ from poller.address import Origin
 from poller.errors import ConfigurationError
 from poller.order import Order
 from poller.outcome import Absent, Gone, Locked, NothingToFetch, NotReady, Refused, Trouble, Unknown, Unsafe
-from poller.remote import Aborted, Denied, Link, NeedsConfirming, Ready, Reply, Request, Token
+from poller.remote import Aborted, Caps, Denied, Link, NeedsConfirming, Ready, Reply, Request, Token
 from poller.remotes.declared import REPORT_CHARACTERS
 from tests.grafx import SECRET, grafx, order, ready
 
@@ -447,6 +447,34 @@ def test_a_word_without_a_verdict_is_named(body: Any, word: str) -> None:
     _, seen = converse(remote.check(order()), reply(200, msgspec.json.encode(body), retry_after=7.0))
     assert (type(seen), seen.word, seen.status, seen.retry_after) == (Unknown, word, 200, 7.0)
     assert seen.reason.endswith(f"and the page of acme has no verdict about {word}")
+
+
+def test_a_page_may_say_what_its_remote_takes() -> None:
+    """Limits are whole numbers, each of them optional."""
+    limits = {"requests_per_minute": 600, "connections": 6, "checks": 4, "downloads": 2}
+    assert remotes.bind(_page(limits=limits), {"ACME_KEY": "k"}).caps == Caps(**limits)
+    assert _page(limits={"checks": 4}).caps == Caps(checks=4)
+    assert _page().caps == REMOTE.caps == Caps()
+
+
+@pytest.mark.parametrize(
+    ("limits", "place", "problem"),
+    [
+        ({"requests_per_minute": 0}, "limits.requests_per_minute", "1 or more"),
+        ({"checks": "4"}, "limits.checks", "whole number"),
+        ({"checks": True}, "limits.checks", "whole number"),
+        ({"checks": 1.5}, "limits.checks", "whole number"),
+        ({"connections": 1}, "limits.connections", "2 or more"),
+        ({"conections": 6}, "limits.conections", "did you mean 'connections'?"),
+    ],
+)
+def test_a_limit_that_is_none_is_a_problem(limits: Any, place: str, problem: str) -> None:
+    """Every problem is told with its place."""
+    with pytest.raises(ConfigurationError) as refused:
+        _page(limits=limits)
+    [(where, what)] = refused.value.problems
+    assert where == f"acme.toml: {place}"
+    assert problem in what
 
 
 WISHING = [({"state": "running"}, NotReady), ({"state": "unknown"}, Absent), ({"url": [7]}, Trouble), ({}, Trouble)]

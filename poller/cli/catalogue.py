@@ -65,7 +65,8 @@ def check(env_file: Path | None, where: str, *, as_json: bool | None) -> None:
     page = pages.find(where)
     remote, provenance = settings.remote(os.environ, settings.locate(os.environ, env_file), where)
     if not for_people(as_json):
-        say_json({"name": page.name, "base": str(remote.base), "settings": {n: s.value for n, s in provenance.items()}})
+        values = {name: seen.value for name, seen in provenance.items()}
+        say_json({"name": page.name, "base": str(remote.base), "limits": page.caps, "settings": values})
         return
     say(f"{page.title} ({page.name}) at {remote.base}: its page and its {len(provenance)} settings are right")
 
