@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, cast
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -137,6 +138,7 @@ class Exchange:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
         self._idle_timeout = idle_timeout
         self._ahead = ahead
+        self._used: WeakSet[ResponseHandler] = WeakSet()
         self._headers = tuple(headers.items())
 
     async def close(self) -> None:
@@ -163,19 +165,20 @@ class Exchange:
         named = CIMultiDict(door.headers)
         named.update(headers)
         sent = _head(method, _target(url), named, body) + (body or b"")
-        try:
-            return await self._once(door, method, sent)
-        except aiohttp.ClientConnectorError:
-            raise
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            if method != "GET":
-                raise
-            return await self._once(door, method, sent)  # RFC 9112, 9.3.1: a kept connection may close at any time
-
-    async def _once(self, door: aiohttp.ClientRequest, method: str, sent: bytes) -> Response:
         connection = await self._connector.connect(door, [], self._timeout)
+        kept = connection.protocol in self._used
+        try:
+            return await self._once(connection, method, sent)
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            if method != "GET" or not kept:
+                raise
+        connection = await self._connector.connect(door, [], self._timeout)
+        return await self._once(connection, method, sent)  # RFC 9112, 9.3.1: a kept one may close at any time
+
+    async def _once(self, connection: Connection, method: str, sent: bytes) -> Response:
         try:
             protocol = self._put(connection, method, sent)
+            self._used.add(protocol)
             return await _answered(protocol, connection)
         except BaseException:
             connection.close()

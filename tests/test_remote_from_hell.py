@@ -55,7 +55,7 @@ class Row(NamedTuple):
     link: str | None = None
     cause: str | None = "attempts"
     spent: int = ATTEMPTS
-    asks: int = ATTEMPTS
+    asks: int | range = ATTEMPTS
     fetches: int = ATTEMPTS
     said: str = ""
     knobs: Mapping[str, Any] = MappingProxyType({})
@@ -147,6 +147,8 @@ GOOD = script(echo(ready))
 FAULTS = {"remote_paused", "local_fault", "step_failed", "not_saved", "store_unavailable"}
 """What would concern everybody."""
 TWICE = 2 * ATTEMPTS
+THRICE = range(3 * ATTEMPTS, 6 * ATTEMPTS + 1)
+"""Three times an attempt, and each once more if it went over a kept connection, which others leave or do not."""
 """Where a connection ends before its reply's head does, a GET is sent once more: it may have been a kept one."""
 HTML = b"<!DOCTYPE html><html><body>Service unavailable</body></html>"
 XML = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>'
@@ -201,14 +203,14 @@ RESETS = {
     "reset after the body": fine(WHOLE, rst),
     "reset after the last chunk": fine(CHUNKED, rst),
     "reset where the end is the close": file(CLOSE + FILE, rst, said="cut"),
-    "question reset before the status line": check(rst, asks=3 * TWICE),
-    "question reset in the status line": check(RUNNING[:7], rst, asks=3 * TWICE),
-    "question reset in the headers": check(RUNNING[:30], rst, asks=3 * TWICE),
+    "question reset before the status line": check(rst, asks=THRICE),
+    "question reset in the status line": check(RUNNING[:7], rst, asks=THRICE),
+    "question reset in the headers": check(RUNNING[:30], rst, asks=THRICE),
     "question reset before the body": check(RUNNING[:-19], rst),
     "question reset in the body": check(RUNNING[:-1], rst),
-    "question closed in the headers": check(RUNNING[:30], close, asks=3 * TWICE),
+    "question closed in the headers": check(RUNNING[:30], close, asks=THRICE),
     "question closed in the body": check(RUNNING[:-1], close),
-    "question closed before anything": check(close, asks=3 * TWICE),
+    "question closed before anything": check(close, asks=THRICE),
 }
 
 SLOW = {
@@ -281,7 +283,9 @@ INTERIM = {
     "204 with a body": file(spelled(204, FILE)),
     "304": file(spelled(304)),
     "a question's 103": Row(
-        asked=(script(b"HTTP/1.1 103 Early Hints\r\n\r\n" + RUNNING), script(close)), asks=1 + 3 * TWICE, fetches=0
+        asked=(script(b"HTTP/1.1 103 Early Hints\r\n\r\n" + RUNNING), script(close)),
+        asks=range(1 + THRICE.start, 1 + THRICE.stop),
+        fetches=0,
     ),
 }
 
@@ -517,7 +521,9 @@ async def see(row: Row, tmp_path: Path, watch: Watch, **more: Any) -> None:
         await see_healthy(it)
         order = (await it.rest("bad"))["bad"]
         assert order["state"] == ("failed" if row.cause else "done"), order
-        assert (order["cause"], order["attempts"], *it.asked("bad")) == (row.cause, row.spent, row.asks, row.fetches)
+        asks, fetches = it.asked("bad")
+        assert (order["cause"], order["attempts"], fetches) == (row.cause, row.spent, row.fetches)
+        assert asks in (row.asks if isinstance(row.asks, range) else {row.asks})
         assert row.said in (order["reason"] or "")
         assert len(order["files"]) == (0 if row.cause else 1)
         if row.spent:
