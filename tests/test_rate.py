@@ -242,6 +242,6 @@ def test_nothing_is_too_odd_to_be_read(headers: dict[str, str]) -> None:
 )
 def test_no_header_is_read_for_long(text: str) -> None:
     """Eight kilobytes of nothing cost no more than a few milliseconds."""
-    began = time.perf_counter()
+    began = time.process_time()
     quotas(dict.fromkeys(NAMES, text), NOW)
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 0.1
