@@ -84,7 +84,8 @@ class Governor:
         if wait > self._patience(now, patient=patient):
             raise Aborted(Deferred(reason=self.pause.reason or _SPENT, retry_after=wait))
         self._rate.take(held)
-        await asyncio.sleep(wait)
+        if wait > 0:
+            await asyncio.sleep(wait)
 
     def _patience(self, now: float, *, patient: bool) -> float:
         interval = self._rate.interval(now)

@@ -162,6 +162,8 @@ def _changed(limit: Gcra | None, most: float, window: float, now: float) -> Gcra
 
 # --- What is said -----------------------------------------------------------------------
 
+_LONGEST_TEXT = 1000
+"""Characters: who says more than that of his limits has none that we could follow."""
 _ITEM = re.compile(r'(?:"[^"]*"|[^",])+')
 _QUOTED = re.compile(r'"[^"]*"')
 _PARAMETER = re.compile(r"(?<![a-z])([a-z]++) *+= *+([0-9]{1,18}(?:\.[0-9]{1,9})?)(?![0-9.a-z])")
@@ -184,7 +186,7 @@ def quotas(headers: Mapping[str, str], now: float) -> list[Quota]:
 
 
 def _older(headers: Mapping[str, str], now: float) -> Iterator[Quota]:
-    listed = _parameters(headers.get("ratelimit", ""))
+    listed = _parameters(" ".join(_items(headers.get("ratelimit", ""))))
     yield Quota(remaining=listed.get("remaining"), reset=_reset(listed.get("reset"), now))
     for prefix in _PREFIXES:
         said = headers.get(f"{prefix}-limit", "")
@@ -195,7 +197,7 @@ def _older(headers: Mapping[str, str], now: float) -> Iterator[Quota]:
 
 def _items(text: str) -> list[str]:
     """Split a list (RFC 9651, 3.1) at its commas; those in strings are not meant, nor is anything else in a string."""
-    return [_QUOTED.sub("", item).lower() for item in _ITEM.findall(text)]
+    return [_QUOTED.sub("", item).lower() for item in _ITEM.findall(text)] if len(text) <= _LONGEST_TEXT else []
 
 
 def _policy(item: str) -> Quota:
