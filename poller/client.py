@@ -119,7 +119,7 @@ class Client:
     async def _exchange(self, request: Request) -> Reply:
         """Get the reply to one request, riding out hiccups if asking twice does no harm."""
         try:
-            async with self._patience.limit():
+            with self._patience.limit():
                 return await (self._calmly if request.method == "GET" else self._reply)(request)
         except _Hiccup as hiccup:
             return hiccup.settled()

@@ -124,7 +124,7 @@ class Body:
         with _Ours(self.url, own=False):
             piece = content.read_nowait()
             if not piece and not content.is_eof():
-                async with self._patience.limit():
+                with self._patience.limit():
                     piece = await content.readany()
         if piece:
             self._floor.pass_on(len(piece), self.url)
@@ -244,10 +244,9 @@ class Wire:
         await self._governor.turn(patient=roam)
         own = origin in self._origins
         headers = {**request.headers, **(credentials if origin == self._base else {})}
-        with _Ours(url, own=own):
-            async with self._patience.limit():
-                exchange = self._own if own else self._foreign
-                response = await exchange.send(request.method, url, origin, headers, request.body)
+        with _Ours(url, own=own), self._patience.limit():
+            exchange = self._own if own else self._foreign
+            response = await exchange.send(request.method, url, origin, headers, request.body)
         floor = Floor(rate=self._floor_rate, window=_FLOOR_WINDOW, clock=self._clock)
         body = Body(response, url.partition("#")[0], floor, self._patience)
         if own:

@@ -14,6 +14,7 @@ import pytest
 from poller import client as clients
 from poller.client import Client
 from poller.outcome import Absent, Gone, Locked, NotReady, Outcome, Refused, Setback, Stuck, Trouble, Unsafe
+from poller.patience import Patience
 from poller.redact import Redactor
 from poller.remote import Aborted, Conversation, Link, Ready, Request
 from poller.remotes import DeclaredRemote
@@ -439,7 +440,7 @@ async def test_a_reply_that_takes_too_long_is_trouble(monkeypatch: pytest.Monkey
         issues(server)
         server.on(CHECK, answer(202))
         assert await ask(client, remote) == NotReady()
-        monkeypatch.setattr(client._patience, "seconds", 0.3)
+        monkeypatch.setattr(client, "_patience", Patience(0.3))
         server.on(CHECK, endlessly(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10))
         seen = await ask(client, remote)
         assert (type(seen), seen.reason) == (Trouble, "the reply took more than 0 s")

@@ -11,7 +11,7 @@ from tests import clock
 async def take(patience: Patience, seconds: float) -> float | None:
     """Take so long under a limit; tell when the limit ended it, None if it did not."""
     try:
-        async with patience.limit():
+        with patience.limit():
             await clock.passes(seconds)
     except TimeoutError:
         return asyncio.get_running_loop().time()
@@ -43,7 +43,7 @@ def test_there_is_one_timer_at_most() -> None:
         call_at = loop.call_at
         loop.call_at = lambda *args, **named: timers.append(args[0]) or call_at(*args, **named)  # type: ignore[assignment]
         for _ in range(100):
-            async with patience.limit():
+            with patience.limit():
                 await asyncio.sleep(0)
         await clock.passes(30.0)
         assert timers == [10.0, 30.0]
@@ -65,14 +65,49 @@ def test_what_others_cancel_is_cancelled() -> None:
     clock.run(day())
 
 
+def test_a_limit_within_a_limit_ends_only_what_is_within() -> None:
+    """The inner one raises within the outer one, which goes on, and the other way round it goes through."""
+
+    async def day() -> None:
+        loop = asyncio.get_running_loop()
+        for inner, outer, ended in ((5.0, 10.0, [5.0, 10.0]), (10.0, 5.0, [5.0])):
+            began, seen = loop.time(), []
+            try:
+                with Patience(outer).limit():
+                    try:
+                        with Patience(inner).limit():
+                            await clock.passes(99.0)
+                    except TimeoutError:
+                        seen.append(loop.time() - began)
+                    await clock.passes(99.0)
+            except TimeoutError:
+                seen.append(loop.time() - began)
+            assert seen == ended
+
+    clock.run(day())
+
+
+def test_both_at_once_is_a_cancellation() -> None:
+    """Whoever was cancelled before the limit is noticed is not told that it was too late only."""
+
+    async def day() -> None:
+        patience = Patience(10.0)
+        task = asyncio.create_task(take(patience, 99.0))
+        loop = asyncio.get_running_loop()
+        loop.call_later(10.0, task.cancel)
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    clock.run(day())
+
+
 def test_an_error_within_comes_out() -> None:
     """As it is, and the limit is over with it."""
 
     async def day() -> None:
         patience = Patience(10.0)
-        with pytest.raises(ValueError, match="mine"):
-            async with patience.limit():
-                raise ValueError("mine")
+        with pytest.raises(ValueError, match="mine"), patience.limit():
+            raise ValueError("mine")
         await clock.passes(11.0)
 
     clock.run(day())
