@@ -87,6 +87,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
         deadline: when we stop asking.
         opened_at: when this generation began: added, confirmed or retried.
         ready_at: when the remote first said that this generation's file exists.
+        unready_at: when the remote last said that this generation's file does not exist yet.
         checks: questions asked in this generation.
         attempts: troubles in a row.
         expiries: links in a row that had expired by the time we followed them.
@@ -108,6 +109,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     cause: Cause | None = None
     reason: str | None = None
     ready_at: float | None = None
+    unready_at: float | None = None
     checks: int = 0
     attempts: int = 0
     expiries: int = 0
@@ -194,7 +196,7 @@ def _judge(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:
         case NothingToFetch():
             return replace(_rest(_asked(order), State.DONE), attempts=0, progress=1.0)
         case NotReady():
-            return _wait(order, outcome, now, policy)
+            return _wait(replace(order, unready_at=now), outcome, now, policy)
         case Absent() if policy.forgives(order, now):
             return _wait(order, NotReady(), now, policy)
         case Absent() | Gone():
@@ -222,10 +224,9 @@ def _judge(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:
 
 
 def _wait(order: Order, answer: NotReady, now: float, policy: Policy) -> Order:
-    asked = _asked(order)
-    due_at = policy.next_check(asked, now, answer.retry_after)
     progress = order.progress if answer.progress is None else answer.progress
-    return replace(asked, due_at=due_at, attempts=0, expiries=0, reason=None, progress=progress)
+    asked = replace(_asked(order), attempts=0, expiries=0, reason=None, progress=progress)
+    return replace(asked, due_at=policy.next_check(asked, now, answer.retry_after))
 
 
 def _suffer(order: Order, trouble: Trouble, now: float, policy: Policy) -> Order:
@@ -333,7 +334,7 @@ def check(order: Order, now: float) -> Order:
 
 def _open(order: Order, now: float) -> Order:
     """Begin to ask."""
-    fresh = replace(order, reason=None, ready_at=None, checks=0, attempts=0, expiries=0, progress=None)
+    fresh = replace(order, reason=None, ready_at=None, unready_at=None, checks=0, attempts=0, expiries=0, progress=None)
     opened = replace(fresh, state=State.PENDING, opened_at=now, due_at=now, deadline=_deadline(order, now))
     return _sealed(order, opened, now)
 

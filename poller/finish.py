@@ -1,0 +1,77 @@
+"""How long tasks take: a small histogram of finish times that forgets. Pure; times are seconds since an order began.
+
+Buckets are spaced by the logarithm, eight to a doubling, from a sixteenth of a second to
+twelve days, and each has a weight. An order's task ended at some time that nobody saw: after
+the last answer that it was not ready, and before the one that it was. Such an *interval-censored*
+order adds one in all to the buckets between, in the shares that they have already: one step of
+the self-consistent estimate (Efron 1967, Turnbull 1976; step by step, Cappé and Moulines 2009). An order
+that failed or was given up ended nothing. It is *right-censored*: it adds one to what comes
+after its last such answer, in the same way.
+
+So an order teaches only what was seen of it. One that nobody asked about, because its remote was
+paused or we were down, has a wide interval, changes no share within it, and teaches next to nothing.
+
+A little weight is spread over all buckets, for what was never seen yet; it does not fade. The others
+fade with every order: the last hundred and twenty-eight count.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+_PER_DOUBLING = 8
+_FIRST, _LAST = -4, 20
+"""Doublings of a second."""
+EDGES = (0.0, *(2.0 ** (step / _PER_DOUBLING) for step in range(_FIRST * _PER_DOUBLING, _LAST * _PER_DOUBLING + 1)))
+"""Where buckets end and begin, in seconds."""
+WIDTHS = tuple(end - begin for begin, end in pairwise(EDGES))
+MIDDLES = tuple((begin + end) / 2 for begin, end in pairwise(EDGES))
+BUCKETS = len(WIDTHS)
+_FADING = 1 - 1 / 128
+_UNSEEN = 1.0
+"""Weight of what was never seen, all buckets together."""
+_LEAST = 1e-3
+"""Weights below this are dropped when they are written down: far less than what is spread over all."""
+
+
+class Finishes:
+    """When the tasks of one kind ended.
+
+    Attributes:
+        count: how many orders it is made of; what has faded no longer counts.
+    """
+
+    def __init__(self, weights: Mapping[int, float] | None = None) -> None:
+        self._weights = [0.0] * BUCKETS
+        for bucket, weight in (weights or {}).items():
+            self._weights[bucket] = weight
+        self.count = sum(self._weights)
+
+    def learn(self, after: float, until: float) -> None:
+        """Take in an order that ended after one time and until another; infinity if it was never seen to end.
+
+        What cannot be (a clock was set), and what says nothing, is passed over.
+        """
+        after, until = max(after, 0.0), min(until, EDGES[-1])
+        if not after < until or (after, until) == (0.0, EDGES[-1]):
+            return
+        first, last = bisect_right(EDGES, after) - 1, bisect_left(EDGES, until)
+        shares = [self._share(bucket, after, until) for bucket in range(first, last)]
+        whole = sum(shares)
+        self._weights = [weight * _FADING for weight in self._weights]
+        for bucket, share in enumerate(shares, start=first):
+            self._weights[bucket] += share / whole
+        self.count = self.count * _FADING + 1
+
+    def odds(self) -> Sequence[float]:
+        """Give the probability of each bucket."""
+        whole = self.count + _UNSEEN
+        return [(weight + _UNSEEN / BUCKETS) / whole for weight in self._weights]
+
+    def weights(self) -> dict[int, float]:
+        """Give the weights that are worth keeping, by bucket."""
+        return {bucket: round(weight, 3) for bucket, weight in enumerate(self._weights) if weight >= _LEAST}
+
+    def _share(self, bucket: int, after: float, until: float) -> float:
+        inside = min(until, EDGES[bucket + 1]) - max(after, EDGES[bucket])
+        return (self._weights[bucket] + _UNSEEN / BUCKETS) * inside / WIDTHS[bucket]
