@@ -19,7 +19,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-_PER_DOUBLING = 8
+_PER_DOUBLING = 12
 _FIRST, _LAST = -4, 20
 """Doublings of a second."""
 EDGES = (0.0, *(2.0 ** (step / _PER_DOUBLING) for step in range(_FIRST * _PER_DOUBLING, _LAST * _PER_DOUBLING + 1)))
@@ -28,7 +28,7 @@ WIDTHS = tuple(end - begin for begin, end in pairwise(EDGES))
 MIDDLES = tuple((begin + end) / 2 for begin, end in pairwise(EDGES))
 BUCKETS = len(WIDTHS)
 _FADING = 1 - 1 / 128
-_UNSEEN = 1.0
+_UNSEEN = 0.5
 """Weight of what was never seen, all buckets together."""
 _LEAST = 1e-3
 """Weights below this are dropped when they are written down: far less than what is spread over all."""

@@ -32,7 +32,7 @@ _STALE = 5.0
 _KINDS = 32
 _FORGIVING = 1 - 1 / 32
 _WORSE = 1.1
-_LATER = 2.0
+_LATER = 3.0
 """What an order cost in lateness is not known but guessed from where it was seen, and too dear for a plan that
 lets the first few end before it asks."""
 _PRICE = 1 / 4
@@ -91,6 +91,9 @@ class FixedRule:
 class Ledger:
     """What the questions really cost, beside what the fixed rule would have cost on the same orders. It forgets.
 
+    How late an order was found is not known, but for one that ended before its first question, somewhere
+    in all of the time until then: what is at stake there is great, and nobody would ever see it otherwise.
+
     Args:
         rule: the fixed rule.
     """
@@ -109,7 +112,7 @@ class Ledger:
         ended = (after + until) / 2
         self._asked = self._asked * _FORGIVING + questions
         self._would_ask = self._would_ask * _FORGIVING + self._rule.looks(ended)
-        self._late = self._late * _FORGIVING + until - ended
+        self._late = self._late * _FORGIVING + (until - ended if questions == 1 else 0.0)
         self._would_be_late = self._would_be_late * _FORGIVING + self._rule.late(ended)
 
 

@@ -31,7 +31,9 @@ from typing import NamedTuple
 
 from poller.finish import BUCKETS, EDGES, MIDDLES, WIDTHS
 
-_CHEAPEST, _DEAREST = 1e-3, 1e6
+_CHEAPEST = 1e-3
+_EARLY = 0.2
+"""The share that may have ended before the first look. """
 _STEP = 1.25
 """Between two prices that are tried."""
 
@@ -91,7 +93,8 @@ def plan(odds: Sequence[float], price: float, bounds: Bounds) -> Plan:
     rest = 0.0
     for at in reversed(range(BUCKETS)):
         looks, within = _within(at, odds[at], over[at], price, bounds)
-        to, over_all = _across(at, ends, before[at], bounds)
+        last = bisect_right(EDGES, EDGES[at] + bounds.longest) if at else bisect_right(before, _EARLY)
+        to, over_all = _across(at, last, ends, before[at], bounds)
         over_all += price * over[at] + moment[at]
         leaps[at], rest = (Leap(at + 1, looks), within + rest) if within + rest <= over_all else (Leap(to, 1), over_all)
         ends[at] = before[at] * EDGES[at] - moment[at] + rest
@@ -111,16 +114,14 @@ def thriftiest(odds: Sequence[float], late: float, bounds: Bounds, price: float)
     while best.late > late and price > _CHEAPEST:
         price /= _STEP
         best = plan(odds, price, bounds)
-    while price < _DEAREST and (dearer := plan(odds, price * _STEP, bounds)).late <= late:
+    while (dearer := plan(odds, price * _STEP, bounds)).late <= late and dearer.looks < best.looks:
         best, price = dearer, price * _STEP
     return best, price
 
 
-def _across(at: int, ends: Sequence[float], known: float, bounds: Bounds) -> tuple[int, float]:
-    """Give the best edge for one look, and its cost but for the look and the beginning."""
-    begin = EDGES[at]
-    first = min(bisect_left(EDGES, begin + bounds.shortest, at + 1), BUCKETS)
-    last = bisect_right(EDGES, begin + bounds.longest, first) if at else BUCKETS + 1
+def _across(at: int, last: int, ends: Sequence[float], known: float, bounds: Bounds) -> tuple[int, float]:
+    """Give the best edge for one look, and its cost but for the look and the beginning; it is before *last* if it can be."""
+    first = min(bisect_left(EDGES, EDGES[at] + bounds.shortest, at + 1), BUCKETS) if at else 1
     last = max(last, first + 1)
     costs = [cost - known * end for cost, end in zip(ends[first:last], EDGES[first:last], strict=True)]
     least = min(costs)
