@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -19,7 +19,7 @@ from aiohttp import web
 from poller.bus import Bus
 from poller.client import Client
 from poller.downloader import Downloader
-from poller.errors import ConfigurationError
+from poller.errors import ConfigurationError, StoreError
 from poller.lane import Lane, Limits
 from poller.log import Narrator
 from poller.pace import Pace
@@ -74,7 +74,7 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
         files = stack.enter_context(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
         folder = Publisher(folder=settings.orders_dir, pattern=settings.filename, executor=files, now=time.time)
         stack.callback(folder.close)
-        lanes = [_lane(remote, settings, store, folder, bus, redact, stack) for remote in settings.remotes]
+        lanes = [await _lane(remote, settings, store, folder, bus, redact, stack) for remote in settings.remotes]
         poller = Poller(
             lanes=lanes,
             store=store,
@@ -167,7 +167,7 @@ def _signals(heard: Callable[[int], None]) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _lane(
+async def _lane(
     remote: Remote,
     settings: Settings,
     store: Store,
@@ -186,12 +186,14 @@ def _lane(
     )
     stack.push_async_callback(wire.close)
     client = Client(remote=remote, wire=wire, learn=redact.learn, now=time.time, clock=time.monotonic)
-    pace = Pace(
+    pace = Pace.learning(
+        await store.recall(remote.name),
         interval_min=settings.interval_min,
         interval_max=settings.interval_max,
         attempts=settings.attempts,
         window=remote.delivery.window,
     )
+    stack.push_async_callback(_keep, pace, store, remote.name)
     downloader = Downloader(
         source=client,
         folder=folder,
@@ -212,6 +214,13 @@ def _lane(
     )
     limits = Limits(checks=settings.checks, lease=settings.lease)
     return Lane(course=course, store=store, now=time.time, limits=limits)
+
+
+async def _keep(pace: Pace, store: Store, remote: str) -> None:
+    """Keep, in the end, what was learned since the last time."""
+    if habits := pace.memo():
+        with suppress(StoreError):
+            await store.remember(remote, habits)
 
 
 async def _hook(settings: Settings, store: Store, poller: Poller, stack: AsyncExitStack) -> str:

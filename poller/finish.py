@@ -1,6 +1,6 @@
 """How long tasks take: a small histogram of finish times that forgets. Pure; times are seconds since an order began.
 
-Buckets are spaced by the logarithm, eight to a doubling, from a sixteenth of a second to
+Buckets are spaced by the logarithm, twelve to a doubling, from a sixteenth of a second to
 twelve days, and each has a weight. An order's task ended at some time that nobody saw: after
 the last answer that it was not ready, and before the one that it was. Such an *interval-censored*
 order adds one in all to the buckets between, in the shares that they have already: one step of
@@ -11,10 +11,11 @@ after its last such answer, in the same way.
 So an order teaches only what was seen of it. One that nobody asked about, because its remote was
 paused or we were down, has a wide interval, changes no share within it, and teaches next to nothing.
 
-A little weight is spread over all buckets, for what was never seen yet; it does not fade. The others
-fade with every order: the last hundred and twenty-eight count.
+A little weight is spread over all buckets, for what was never seen yet; it does not fade. All else
+fades with every order that comes: it is made of about the last hundred and twenty-eight.
 """
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -22,7 +23,8 @@ from itertools import pairwise
 _PER_DOUBLING = 12
 _FIRST, _LAST = -4, 20
 """Doublings of a second."""
-EDGES = (0.0, *(2.0 ** (step / _PER_DOUBLING) for step in range(_FIRST * _PER_DOUBLING, _LAST * _PER_DOUBLING + 1)))
+_STEPS = range(_FIRST * _PER_DOUBLING, _LAST * _PER_DOUBLING + 1)
+EDGES: tuple[float, ...] = (0.0, *(math.pow(2.0, step / _PER_DOUBLING) for step in _STEPS))
 """Where buckets end and begin, in seconds."""
 WIDTHS = tuple(end - begin for begin, end in pairwise(EDGES))
 MIDDLES = tuple((begin + end) / 2 for begin, end in pairwise(EDGES))

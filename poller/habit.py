@@ -6,8 +6,8 @@ those of a feed that is not known well enough yet, go by what is known of all or
 The plan asks as few questions as it can **without being later, on average, than the fixed rule**
 is on the same tasks: nobody has to say what a question is worth, and where nothing can be gained nothing is lost.
 It is followed while it keeps its word. What it really cost, in questions and in lateness, is counted beside
-what the fixed rule would have cost on the same orders; while that is more, the fixed rule is followed. As both count the same
-then, the plan gets another chance after some dozens of orders, by when it knows more.
+what the fixed rule would have cost on the same orders; while it is more, the fixed rule is followed. Both cost
+the same then, so the plan gets another chance after some dozens of orders, by when it knows more.
 
 An order that was held or retried teaches nothing: when its task began is not known.
 """
@@ -30,14 +30,16 @@ _NEWS = 8
 _STALE = 5.0
 """A plan is made anew after so many orders more, and seconds: it takes milliseconds."""
 _KINDS = 32
+"""Kinds of one remote that are remembered, those that were heard of last."""
 _FORGIVING = 1 - 1 / 32
-_WORSE = 1.1
-_LATER = 3.0
-"""What an order cost in lateness is not known but guessed from where it was seen, and too dear for a plan that
-lets the first few end before it asks."""
+_WORSE, _LATER = 1.1, 3.0
+"""How many times the questions and the lateness of the fixed rule are too many. Lateness is not known but guessed, as
+half of all that it can be, and the first fifth of the orders may end before anybody asks."""
 _PRICE = 1 / 4
 """Where to begin to look for a price: seconds that a question is worth, for each second of lateness."""
 _MEMO_EVERY = 60.0
+"""Seconds between two memos: what is lost by a kill is what was learned since, and costs a few questions."""
+_HEAVIEST = 1_000.0
 _GRID = f"{BUCKETS} to {EDGES[-1]:.0f}"
 _ALL = ""
 
@@ -152,7 +154,7 @@ class Habit:
         self._news += 1
 
     def wait(self, waited: float, now: float) -> float | None:
-        """Tell how long to wait; None for as long as the fixed rule says. *now*, epoch seconds, says if it is time to plan."""
+        """Tell how long to wait, None for as long as the fixed rule says. *now* (epoch seconds) tells when to plan."""
         if not self.known or not self._ledger.fair:
             return None
         if self._news >= _NEWS and not 0 <= now - self._planned_at < _STALE:
@@ -198,7 +200,8 @@ class Habits:
         after = 0.0 if order.unready_at is None else order.unready_at - order.opened_at
         until = now - order.opened_at if ready else math.inf
         for kind in {_ALL, order.feed or _ALL}:
-            habit = self._kinds[kind] = self._kinds.pop(kind, None) or self._habit()
+            habit = self._kinds.pop(kind, None)
+            self._kinds[kind] = habit = self._habit() if habit is None else habit
             habit.learn(after, until, order.checks + 1)
         while len(self._kinds) > _KINDS:  # the ones that were heard of last are at the end
             del self._kinds[next(iter(self._kinds))]
@@ -234,7 +237,7 @@ def _read(memo: Any) -> Iterator[tuple[str, KindMemo]]:
 
 def _is_sound(memo: KindMemo) -> bool:
     price = memo.price is None or 0 < memo.price < math.inf
-    return price and all(0 <= bucket < BUCKETS and 0 <= weight <= 1e3 for bucket, weight in memo.weights.items())
+    return price and all(0 <= bucket < BUCKETS and 0 <= weight <= _HEAVIEST for bucket, weight in memo.weights.items())
 
 
 def _bucket(moment: float) -> int:

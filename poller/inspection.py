@@ -16,8 +16,8 @@ finds what ended between, each late by ``e(j)`` less its time::
 
 ``S`` is the probability that it lasts longer. A bucket that is wide may have several looks in
 it, evenly spread: where many fit, this is the square-root rule, that the density of looks
-should be ``sqrt(hazard / (2 * price))``. Where nothing ever ends, nobody looks, however long that is; what is
-memoryless is looked at evenly.
+should be ``sqrt(hazard / (2 * price))`` (Keller 1974). Where nothing ever ends, nobody looks, however long
+that is; what is memoryless is looked at evenly.
 
 Questions are to be few **at a given lateness**. The price is found for which the best plan is as late as that: it is
 the multiplier of the constraint.
@@ -33,7 +33,8 @@ from poller.finish import BUCKETS, EDGES, MIDDLES, WIDTHS
 
 _CHEAPEST = 1e-3
 _EARLY = 0.2
-"""The share that may have ended before the first look. """
+"""The share that may have ended before the first look. Of what ends before, nobody ever sees when: were it more,
+nobody would notice that tasks have become quicker."""
 _STEP = 1.25
 """Between two prices that are tried."""
 
@@ -120,7 +121,7 @@ def thriftiest(odds: Sequence[float], late: float, bounds: Bounds, price: float)
 
 
 def _across(at: int, last: int, ends: Sequence[float], known: float, bounds: Bounds) -> tuple[int, float]:
-    """Give the best edge for one look, and its cost but for the look and the beginning; it is before *last* if it can be."""
+    """Give the best edge for one look, before *last* if one can be, and its cost but for the look and the beginning."""
     first = min(bisect_left(EDGES, EDGES[at] + bounds.shortest, at + 1), BUCKETS) if at else 1
     last = max(last, first + 1)
     costs = [cost - known * end for cost, end in zip(ends[first:last], EDGES[first:last], strict=True)]
@@ -141,10 +142,10 @@ def _within(at: int, p: float, over: float, price: float, bounds: Bounds) -> tup
     most = max(int(width / bounds.shortest), 1)
     fewest = min(math.ceil(width / bounds.longest), most) if at else 1
     best = math.sqrt(p * width / (2 * price * max(over - p / 2, 1e-300)))
-    costs = []
-    for looks in {min(max(int(best) + more, fewest), most) for more in (0, 1)}:
-        costs.append((price * (looks * over - p * (looks - 1) / 2) + p * width / (2 * looks), looks))
-    cost, looks = min(costs)
+    cost, looks = min(
+        (price * (looks * over - p * (looks - 1) / 2) + p * width / (2 * looks), looks)
+        for looks in (min(max(int(best) + more, fewest), most) for more in (0, 1))
+    )
     return looks, cost
 
 

@@ -18,6 +18,7 @@ from functools import partial
 import msgspec
 import structlog
 
+from poller import order as fate
 from poller.errors import StoreError
 from poller.order import Key, Order
 from poller.outcome import Locked
@@ -77,6 +78,10 @@ class Lane:
     def steps(self) -> list[asyncio.Task[None]]:
         """The steps under way."""
         return [step.task for step in self._steps.values()]
+
+    def schedule(self, order: Order) -> Order:
+        """Say when a new order is first asked about."""
+        return fate.schedule(order, self._course.policy)
 
     def attends(self, key: Key) -> bool:
         """Tell whether a step of this order is under way."""

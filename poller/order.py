@@ -144,6 +144,10 @@ class Policy(Protocol):
         """How many troubles in a row fail an order."""
         ...
 
+    def first_check(self, order: Order) -> float:
+        """Tell when to ask first about an order that is new."""
+        ...
+
     def next_check(self, order: Order, now: float, retry_after: float | None) -> float:
         """Tell when to ask again about an order that is not ready."""
         ...
@@ -306,6 +310,13 @@ def place(remote: str, task_id: str, now: float, *, deadline: float, dry_run: bo
         dry_run=dry_run,
         **asked,
     )
+
+
+def schedule(order: Order, policy: Policy) -> Order:
+    """Put the first question about a new order where it may pay; the same version, for nobody has seen it yet."""
+    if order.due_at is None:
+        return order
+    return replace(order, due_at=min(max(policy.first_check(order), order.due_at), order.deadline))
 
 
 def confirm(order: Order, now: float) -> Order:

@@ -18,7 +18,9 @@ Trouble
 ``Retry-After`` (RFC 9110, 10.2.3) is a floor under both, up to a cap.
 """
 
+import math
 from collections import deque
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -86,6 +88,15 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     def _spread(self, order: Order, wait: float) -> float:
         """Keep orders that came together apart, and their answers: all would be asked about at the same moments."""
         return wait * (1 + (jitter(order.key, -order.checks) - 1 / 2) * self.spread)
+
+    def learn(self, order: Order, now: float, *, ready: bool) -> None:
+        """Take in that an order's task was seen to have ended *now*: its file is there, or it never will be."""
+        if self.habits is not None:
+            self.habits.ended(order, now, ready=ready)
+
+    def memo(self, now: float = math.inf) -> Mapping[str, Any] | None:
+        """Give what was learned and should be kept, if anything is new and the last time is long enough ago."""
+        return None if self.habits is None else self.habits.memo(now)
 
     def next_try(self, order: Order, now: float, retry_after: float | None) -> float:
         """Tell when to try again after trouble; ``order.attempts`` counts it already."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tests.bench import changes, hook, lateness, reading, transfer, upkeep
+from tests.bench import changes, hook, lateness, pacing, reading, transfer, upkeep
 from tests.bench.figure import Figure
 from tests.bench.yard import Yard, apart
 
@@ -25,6 +25,7 @@ SUITE: dict[str, Callable[[Yard], Awaitable[list[Figure]]]] = {
     "fetch-many": transfer.many,
     "fetch-memory": transfer.memory,
     "ask": transfer.checks,
+    "pacing": pacing.pacing,
 }
 
 
