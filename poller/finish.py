@@ -32,6 +32,8 @@ BUCKETS = len(WIDTHS)
 _FADING = 1 - 1 / 128
 _UNSEEN = 0.5
 """Weight of what was never seen, all buckets together."""
+_REACH = 2
+_NEAR = 2 * _REACH + 1
 _LEAST = 1e-3
 """Weights below this are dropped when they are written down: far less than what is spread over all."""
 
@@ -76,4 +78,5 @@ class Finishes:
 
     def _share(self, bucket: int, after: float, until: float) -> float:
         inside = min(until, EDGES[bucket + 1]) - max(after, EDGES[bucket])
-        return (self._weights[bucket] + _UNSEEN / BUCKETS) * inside / WIDTHS[bucket]
+        near = self._weights[max(bucket - _REACH, 0) : bucket + _REACH + 1]
+        return (sum(near) / _NEAR + _UNSEEN / BUCKETS) * inside / WIDTHS[bucket]

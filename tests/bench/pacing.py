@@ -192,7 +192,8 @@ class Rule(NamedTuple):
 
     def least(self, times: Sequence[float], late: float) -> Cost:
         """Give the cost of the stretch that asks least and is not later, on average."""
-        costs = (Cost.of(self.cost(times, late * 2.0 ** (step / 6))) for step in range(-36, 25))
+        about = late / Cost.of(self.cost(times)).late
+        costs = (Cost.of(self.cost(times, about * 2.0 ** (step / 16))) for step in range(-32, 33))
         return min(cost for cost in costs if cost.late <= late)
 
 
