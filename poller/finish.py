@@ -8,6 +8,10 @@ the self-consistent estimate (Efron 1967, Turnbull 1976; step by step, Cappé an
 that failed or was given up ended nothing. It is *right-censored*: it adds one to what comes
 after its last such answer, in the same way.
 
+Where nothing tells times apart, that estimate heaps weight on a few of them, and a plan that was made for the
+heaps would look just after each, find late what ended elsewhere, and never notice. So shares are taken
+from weights that were smoothed (Silverman, Jones, Wilson and Nychka 1990), and so are the odds.
+
 So an order teaches only what was seen of it. One that nobody asked about, because its remote was
 paused or we were down, has a wide interval, changes no share within it, and teaches next to nothing.
 
@@ -33,7 +37,7 @@ _FADING = 1 - 1 / 128
 _UNSEEN = 0.5
 """Weight of what was never seen, all buckets together."""
 _REACH = 2
-_NEAR = 2 * _REACH + 1
+"""Buckets to each side whose weight counts as here when an order is shared out."""
 _LEAST = 1e-3
 """Weights below this are dropped when they are written down: far less than what is spread over all."""
 
@@ -70,7 +74,8 @@ class Finishes:
     def odds(self) -> Sequence[float]:
         """Give the probability of each bucket."""
         whole = self.count + _UNSEEN
-        return [(weight + _UNSEEN / BUCKETS) / whole for weight in self._weights]
+        around = zip([0.0, *self._weights], self._weights, [*self._weights[1:], 0.0], strict=False)
+        return [((left + 2 * here + right) / 4 + _UNSEEN / BUCKETS) / whole for left, here, right in around]
 
     def weights(self) -> dict[int, float]:
         """Give the weights that are worth keeping, by bucket."""
@@ -78,5 +83,5 @@ class Finishes:
 
     def _share(self, bucket: int, after: float, until: float) -> float:
         inside = min(until, EDGES[bucket + 1]) - max(after, EDGES[bucket])
-        near = self._weights[max(bucket - _REACH, 0) : bucket + _REACH + 1]
-        return (sum(near) / _NEAR + _UNSEEN / BUCKETS) * inside / WIDTHS[bucket]
+        near = sum(self._weights[max(bucket - _REACH, 0) : bucket + _REACH + 1]) / (2 * _REACH + 1)
+        return (near + _UNSEEN / BUCKETS) * inside / WIDTHS[bucket]
