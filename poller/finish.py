@@ -12,8 +12,9 @@ Where nothing tells times apart, that estimate heaps weight on a few of them, an
 heaps would look just after each, find late what ended elsewhere, and never notice. So shares are taken
 from weights that were smoothed (Silverman, Jones, Wilson and Nychka 1990), and so are the odds.
 
-So an order teaches only what was seen of it. One that nobody asked about, because its remote was
-paused or we were down, has a wide interval, changes no share within it, and teaches next to nothing.
+So an order teaches only what was seen of it. One that nobody asked about for long, because its remote was
+paused or we were down, has a wide interval. Where nearly all orders end in it anyway, it says nothing, and
+however many there are of them, they change nothing.
 
 A little weight is spread over all buckets, for what was never seen yet; it does not fade. All else
 fades with every order that comes: it is made of about the last hundred and twenty-eight.
@@ -22,7 +23,7 @@ fades with every order that comes: it is made of about the last hundred and twen
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 _PER_DOUBLING = 12
 _FIRST, _LAST = -4, 20
@@ -38,6 +39,8 @@ _UNSEEN = 0.5
 """Weight of what was never seen, all buckets together."""
 _REACH = 2
 """Buckets to each side whose weight counts as here when an order is shared out."""
+_WIDE = 2 * _PER_DOUBLING
+_NEARLY_ALL = 0.95
 _LEAST = 1e-3
 """Weights below this are dropped when they are written down: far less than what is spread over all."""
 
@@ -64,8 +67,12 @@ class Finishes:
         if not after < until or (after, until) == (0.0, EDGES[-1]):
             return
         first, last = bisect_right(EDGES, after) - 1, bisect_left(EDGES, until)
-        shares = [self._share(bucket, after, until) for bucket in range(first, last)]
+        shares = self._shares(first, last)
+        shares[0] *= (min(until, EDGES[first + 1]) - after) / WIDTHS[first]
+        shares[-1] *= (until - max(after, EDGES[last - 1])) / WIDTHS[last - 1] if last - first > 1 else 1.0
         whole = sum(shares)
+        if not whole or (last - first > _WIDE and whole > _NEARLY_ALL * (self.count + _UNSEEN)):
+            return
         self._weights = [weight * _FADING for weight in self._weights]
         for bucket, share in enumerate(shares, start=first):
             self._weights[bucket] += share / whole
@@ -74,14 +81,18 @@ class Finishes:
     def odds(self) -> Sequence[float]:
         """Give the probability of each bucket."""
         whole = self.count + _UNSEEN
-        around = zip([0.0, *self._weights], self._weights, [*self._weights[1:], 0.0], strict=False)
-        return [((left + 2 * here + right) / 4 + _UNSEEN / BUCKETS) / whole for left, here, right in around]
+        padded = [self._weights[0], *self._weights, self._weights[-1]]
+        threes = zip(padded, padded[1:], padded[2:], strict=False)
+        return [((left + 2 * here + right) / 4 + _UNSEEN / BUCKETS) / whole for left, here, right in threes]
 
     def weights(self) -> dict[int, float]:
         """Give the weights that are worth keeping, by bucket."""
         return {bucket: round(weight, 3) for bucket, weight in enumerate(self._weights) if weight >= _LEAST}
 
-    def _share(self, bucket: int, after: float, until: float) -> float:
-        inside = min(until, EDGES[bucket + 1]) - max(after, EDGES[bucket])
-        near = sum(self._weights[max(bucket - _REACH, 0) : bucket + _REACH + 1]) / (2 * _REACH + 1)
-        return (near + _UNSEEN / BUCKETS) * inside / WIDTHS[bucket]
+    def _shares(self, first: int, last: int) -> list[float]:
+        """Give the smoothed weights of some buckets."""
+        below = [0.0, *accumulate(self._weights)]
+        lows = (max(bucket - _REACH, 0) for bucket in range(first, last))
+        highs = (min(bucket + _REACH + 1, BUCKETS) for bucket in range(first, last))
+        near = (below[high] - below[low] for low, high in zip(lows, highs, strict=True))
+        return [max(each, 0.0) / (2 * _REACH + 1) + _UNSEEN / BUCKETS for each in near]

@@ -31,7 +31,8 @@ from typing import NamedTuple
 
 from poller.finish import BUCKETS, EDGES, MIDDLES, WIDTHS
 
-_CHEAPEST = 1e-3
+_CHEAPEST, _DEAREST = 1e-3, 4.0
+"""Seconds that a look is worth: at least, and at most for each second of lateness, beyond which hardly any is saved."""
 _EARLY = 0.2
 """The share that may have ended before the first look. Of what ends before, nobody ever sees when: were it more,
 nobody would notice that tasks have become quicker."""
@@ -71,11 +72,17 @@ class Plan:
 
     def wait(self, waited: float) -> float | None:
         """Tell how long to wait for the next look; None beyond all that is known."""
-        at = bisect_right(MIDDLES, waited)  # the nearest edge: looks come a little early or late
+        at = max(bisect_right(EDGES, waited) - 1, 0)
         if at >= BUCKETS:
             return None
+        done = round((waited - EDGES[at]) / WIDTHS[at] * self._leaps[at].looks)  # looks come a little early or late
+        if done >= self._leaps[at].looks:
+            at, done = at + 1, 0
+        return None if at == BUCKETS else self._next(at, max(done, 0)) - waited
+
+    def _next(self, at: int, done: int) -> float:
         leap = self._leaps[at]
-        return WIDTHS[at] / leap.looks if leap.looks > 1 else EDGES[leap.to] - waited
+        return EDGES[leap.to] if leap.looks == 1 else EDGES[at] + (done + 1) * WIDTHS[at] / leap.looks
 
 
 def plan(odds: Sequence[float], price: float, bounds: Bounds) -> Plan:
@@ -95,9 +102,11 @@ def plan(odds: Sequence[float], price: float, bounds: Bounds) -> Plan:
     for at in reversed(range(BUCKETS)):
         looks, within = _within(at, odds[at], over[at], price, bounds)
         last = bisect_right(EDGES, EDGES[at] + bounds.longest) if at else bisect_right(before, _EARLY)
-        to, over_all = _across(at, last, ends, before[at], bounds)
-        over_all += price * over[at] + moment[at]
-        leaps[at], rest = (Leap(at + 1, looks), within + rest) if within + rest <= over_all else (Leap(to, 1), over_all)
+        to, across = _across(at, last, ends, before[at], bounds)
+        across += price * over[at] + moment[at]
+        within += rest
+        alone = to >= last and within < math.inf  # the only edge is too far, but the bucket can be parted
+        leaps[at], rest = (Leap(at + 1, looks), within) if alone or within <= across else (Leap(to, 1), across)
         ends[at] = before[at] * EDGES[at] - moment[at] + rest
     return Plan(leaps, odds)
 
@@ -115,13 +124,13 @@ def thriftiest(odds: Sequence[float], late: float, bounds: Bounds, price: float)
     while best.late > late and price > _CHEAPEST:
         price /= _STEP
         best = plan(odds, price, bounds)
-    while (dearer := plan(odds, price * _STEP, bounds)).late <= late and dearer.looks < best.looks:
+    while price < _DEAREST * late and (dearer := plan(odds, price * _STEP, bounds)).late <= late:
         best, price = dearer, price * _STEP
     return best, price
 
 
 def _across(at: int, last: int, ends: Sequence[float], known: float, bounds: Bounds) -> tuple[int, float]:
-    """Give the best edge for one look, before *last* if one can be, and its cost but for the look and the beginning."""
+    """Give the best edge for one look, before *last* if any is, and its cost but for the look and the beginning."""
     first = min(bisect_left(EDGES, EDGES[at] + bounds.shortest, at + 1), BUCKETS) if at else 1
     last = max(last, first + 1)
     costs = [cost - known * end for cost, end in zip(ends[first:last], EDGES[first:last], strict=True)]
