@@ -1,4 +1,4 @@
-"""The learned pacing against rules that learn nothing, at a small size: few questions, no later, and never much worse."""
+"""The learned pacing against rules that learn nothing, at a small size: few questions, and no later."""
 
 import random
 
@@ -10,28 +10,36 @@ from tests.bench.pacing import CASES, RULES, Case, Cost, learned, least_question
 ORDERS = 700
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.goal < 1])
-def test_questions_are_a_third_where_they_can_be(name: str) -> None:
-    """At the lateness that we have, the best other rule asks thrice as often; nobody could ask less than the bound."""
-    found = measure(CASES[name], ORDERS, seed=1)
-    assert found.share <= 0.37
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("lognormal, 90 s ± 10 %", 1 / 3),
+        ("lognormal, 10 min ± 15 %", 1 / 3),
+        ("bimodal, 5 s or 60 s ± 10 %", 0.45),
+        ("drifting, 60 s to 2 min ± 10 %", 0.75),  # four times as fast as in the benchmark
+    ],
+)
+def test_questions_are_few_where_times_are_alike(name: str, share: float) -> None:
+    """At the lateness that we have, the best other rule asks far more often; nobody could ask less than the bound."""
+    found = measure(CASES[name], ORDERS, seed=1, points=150)
+    assert found.share <= share
     assert found.ours.questions >= 0.95 * found.least
 
 
 @pytest.mark.parametrize("name", ["memoryless, 60 s", "lognormal, 90 s ± 60 %", "heavy-tailed, Pareto 1.5 from 20 s"])
 def test_questions_are_no_more_than_others_where_there_is_nothing_to_learn(name: str) -> None:
     """Not even for tasks without memory, whose best rule is a fixed interval, chosen by who knows them."""
-    assert measure(CASES[name], ORDERS, seed=1).share <= 1.15
+    assert measure(CASES[name], ORDERS, seed=1, points=150).share <= 1.15
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_nobody_waits_longer_than_by_the_fixed_rule(name: str) -> None:
     """On average a file is found no later than before anything was learned, and with fewer questions."""
     times = CASES[name].times(ORDERS, random.Random(1))
-    fixed = Cost.of(learned(times, Pace.learning({}, interval_max=CASES[name].longest, share=1 / 8)))
-    never = Cost.of(_unlearned(times, CASES[name].longest))
-    assert fixed.questions < 0.8 * never.questions
-    assert fixed.late < 1.35 * never.late
+    ours = Cost.of(learned(times, Pace.learning(interval_max=CASES[name].longest)))
+    fixed = Cost.of(_unlearned(times, CASES[name].longest))
+    assert ours.questions < 0.7 * fixed.questions
+    assert ours.late < 1.25 * fixed.late
 
 
 def _unlearned(times: list[float], longest: float) -> list[tuple[int, float]]:
