@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -20,7 +20,7 @@ from poller.bus import Bus
 from poller.caps import shared
 from poller.client import Client
 from poller.downloader import Downloader
-from poller.errors import ConfigurationError
+from poller.errors import ConfigurationError, StoreError
 from poller.governor import Governor
 from poller.lane import Lane, Limits
 from poller.log import Narrator
@@ -77,7 +77,7 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
         files = stack.enter_context(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
         folder = await _folder(settings, store, files, stack)
         bus.listen(folder.partials.told)
-        lanes = [_lane(remote, settings, store, folder, bus, redact, stack) for remote in settings.remotes]
+        lanes = [await _lane(remote, settings, store, folder, bus, redact, stack) for remote in settings.remotes]
         poller = Poller(
             lanes=lanes,
             store=store,
@@ -185,7 +185,7 @@ async def _folder(settings: Settings, store: Store, executor: ThreadPoolExecutor
     return folder
 
 
-def _lane(
+async def _lane(
     remote: Remote,
     settings: Settings,
     store: Store,
@@ -213,12 +213,14 @@ def _lane(
     )
     stack.push_async_callback(wire.close)
     client = Client(remote=remote, wire=wire, learn=redact.learn, now=time.time, clock=time.monotonic)
-    pace = Pace(
+    pace = Pace.learning(
+        await store.recall(remote.name),
         interval_min=settings.interval_min,
         interval_max=settings.interval_max,
         attempts=settings.attempts,
         window=remote.delivery.window,
     )
+    stack.push_async_callback(_keep, pace, store, remote.name)
     downloader = Downloader(
         source=client,
         folder=folder,
@@ -239,6 +241,13 @@ def _lane(
     )
     limits = Limits(checks=shares.checks, lease=settings.lease)
     return Lane(course=course, store=store, now=time.time, limits=limits, governor=governor)
+
+
+async def _keep(pace: Pace, store: Store, remote: str) -> None:
+    """Keep, in the end, what was learned since the last time."""
+    if habits := pace.memo():
+        with suppress(StoreError):
+            await store.remember(remote, habits)
 
 
 async def _hook(settings: Settings, store: Store, poller: Poller, stack: AsyncExitStack) -> str:

@@ -98,6 +98,10 @@ class Lane:
         """The steps under way."""
         return [step.task for step in self._steps.values()]
 
+    def schedule(self, order: Order) -> Order:
+        """Say when a new order is first asked about."""
+        return fate.schedule(order, self._course.policy)
+
     def attends(self, key: Key) -> bool:
         """Tell whether a step of this order is under way that does not know yet what it has come to."""
         return self._asks(key)

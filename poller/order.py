@@ -89,6 +89,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
         deadline: when we stop asking.
         opened_at: when this generation began: added, confirmed or retried.
         ready_at: when the remote first said that this generation's file exists.
+        unready_at: when the remote last said that this generation's file does not exist yet.
         checks: questions asked in this generation.
         attempts: troubles in a row.
         expiries: links in a row that had expired by the time we followed them.
@@ -110,6 +111,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     cause: Cause | None = None
     reason: str | None = None
     ready_at: float | None = None
+    unready_at: float | None = None
     checks: int = 0
     attempts: int = 0
     expiries: int = 0
@@ -142,6 +144,10 @@ class Policy(Protocol):
     @property
     def attempts(self) -> int:
         """How many troubles in a row fail an order."""
+        ...
+
+    def first_check(self, order: Order) -> float:
+        """Tell when to ask first about an order that is new."""
         ...
 
     def next_check(self, order: Order, now: float, retry_after: float | None) -> float:
@@ -205,7 +211,7 @@ def _judge(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:
         case NothingToFetch():
             return replace(_rest(_asked(order), State.DONE), attempts=0, progress=1.0)
         case NotReady():
-            return _wait(order, outcome, now, policy)
+            return _wait(replace(order, unready_at=now), outcome, now, policy)
         case Absent() if policy.forgives(order, now):
             return _wait(order, NotReady(retry_after=outcome.retry_after), now, policy)
         case Absent() | Gone():
@@ -235,10 +241,9 @@ def _judge(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:
 
 
 def _wait(order: Order, answer: NotReady, now: float, policy: Policy) -> Order:
-    asked = _asked(order)
-    due_at = policy.next_check(asked, now, answer.retry_after)
     progress = order.progress if answer.progress is None else answer.progress
-    return replace(asked, due_at=due_at, attempts=0, expiries=0, reason=None, progress=progress)
+    asked = replace(_asked(order), attempts=0, expiries=0, reason=None, progress=progress)
+    return replace(asked, due_at=policy.next_check(asked, now, answer.retry_after))
 
 
 def _suffer(order: Order, trouble: Trouble, now: float, policy: Policy) -> Order:
@@ -323,6 +328,13 @@ def place(remote: str, task_id: str, now: float, *, deadline: float, dry_run: bo
     )
 
 
+def schedule(order: Order, policy: Policy) -> Order:
+    """Put the first question about a new order where it may pay; the same version, for nobody has seen it yet."""
+    if order.due_at is None:
+        return order
+    return replace(order, due_at=min(max(policy.first_check(order), order.due_at), order.deadline))
+
+
 def confirm(order: Order, now: float) -> Order:
     """Release a held order."""
     _demand("confirm", order)
@@ -349,7 +361,7 @@ def check(order: Order, now: float) -> Order:
 
 def _open(order: Order, now: float) -> Order:
     """Begin to ask."""
-    fresh = replace(order, reason=None, ready_at=None, checks=0, attempts=0, expiries=0, progress=None)
+    fresh = replace(order, reason=None, ready_at=None, unready_at=None, checks=0, attempts=0, expiries=0, progress=None)
     opened = replace(fresh, state=State.PENDING, opened_at=now, due_at=now, deadline=_deadline(order, now))
     return _sealed(order, opened, now)
 

@@ -18,10 +18,16 @@ Trouble
 ``Retry-After`` (RFC 9110, 10.2.3) is a floor under both, up to a cap.
 """
 
+import math
+from collections.abc import Mapping
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
+from poller.habit import Habits
+from poller.inspection import Bounds
 from poller.order import Key, Order
 
 
@@ -41,19 +47,55 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     window: float | None = None
 
     share: float = 1 / 8
+    spread: float = 1 / 16
     backoff_base: float = 1.0
     backoff_max: float = 300.0
     retry_after_max: float = 3600.0
     """A remote may ask for an hour; beyond that it is mistaken or hostile."""
     absences: int = 5
+    habits: Habits | None = None
+    """What is known of the remote; None if nothing ever is."""
     absence_grace: float = 60.0
     """Replicas lag and queues are slow: a task younger than this, or asked about less often, may yet appear."""
 
+    @classmethod
+    def learning(cls, memo: object = None, **numbers: Any) -> "Pace":
+        """Make a pace that learns, beginning with what ``habits.memo`` gave once."""
+        pace = cls(**numbers)
+        bounds = Bounds(pace.interval_min, pace.interval_max)
+        return replace(pace, habits=Habits(rule=pace.fixed, bounds=bounds, memo=memo))
+
     def next_check(self, order: Order, now: float, retry_after: float | None) -> float:
         """Tell when to ask again about an order that is not ready."""
-        waited = now - order.opened_at
-        wait = min(max(waited * self.share, self.interval_min), self.interval_max)
+        learned = self.habits.wait(order, now) if self.habits else None
+        wait = self.fixed(now - order.opened_at) if learned is None else self._learned(order, now, learned)
         return now + max(wait, self._floor(retry_after))
+
+    def fixed(self, waited: float) -> float:
+        """Tell how long to wait while nothing is known but how long that was so far."""
+        return min(max(waited * self.share, self.interval_min), self.interval_max)
+
+    def first_check(self, order: Order) -> float:
+        """Tell when to ask first about an order that is new: at once, unless it is known to be of no use."""
+        learned = self.habits.wait(order, order.opened_at) if self.habits else None
+        return order.opened_at + (0.0 if learned is None else self._spread(order, learned))
+
+    def _learned(self, order: Order, now: float, wait: float) -> float:
+        wait = max(self._spread(order, wait), _left(order, now) / 2)
+        return min(max(wait, self.interval_min), self.interval_max)
+
+    def _spread(self, order: Order, wait: float) -> float:
+        """Keep orders that came together apart, and their answers: all would be asked about at the same moments."""
+        return wait * (1 + (jitter(order.key, -order.checks) - 1 / 2) * self.spread)
+
+    def learn(self, order: Order, now: float, *, ready: bool) -> None:
+        """Take in that an order's task was seen to have ended *now*: its file is there, or it never will be."""
+        if self.habits is not None:
+            self.habits.ended(order, now, ready=ready)
+
+    def memo(self, now: float = math.inf) -> Mapping[str, Any] | None:
+        """Give what was learned and should be kept, if anything is new and the last time is long enough ago."""
+        return None if self.habits is None else self.habits.memo(now)
 
     def next_try(self, order: Order, now: float, retry_after: float | None) -> float:
         """Tell when to try again after trouble; ``order.attempts`` counts it already."""
@@ -73,6 +115,12 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     def _floor(self, retry_after: float | None) -> float:
         return min(retry_after or 0.0, self.retry_after_max)
+
+
+def _left(order: Order, now: float) -> float:
+    """Tell how long an order would take yet if it went on as it went so far; 0 if nobody can tell."""
+    done = order.progress or 0.0
+    return max(now - order.opened_at, 0.0) * (1 - done) / done if 0 < done < 1 else 0.0
 
 
 def jitter(key: Key, attempt: int) -> float:

@@ -103,6 +103,10 @@ class Poller:
         for lane in self._lanes.values():
             lane.wake()
 
+    def scheduled(self, orders: Sequence[Order]) -> list[Order]:
+        """Say of new orders when they are first asked about."""
+        return [self._lanes[order.remote].schedule(order) if order.remote in self._lanes else order for order in orders]
+
     def added(self, orders: Sequence[Order]) -> None:
         """Take note of orders that are new in the store."""
         for order in orders:

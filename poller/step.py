@@ -5,7 +5,7 @@ bad order never takes another with it. Who steps when is the lane's business.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -68,6 +68,18 @@ class Fetcher(Protocol):
         ...
 
 
+class Pacing(Policy, Protocol):
+    """A policy that learns; see ``pace.Pace``. Times are epoch seconds."""
+
+    def learn(self, order: Order, now: float, *, ready: bool) -> None:
+        """Take in that an order's task was seen to have ended: its file is there, or it never will be."""
+        ...
+
+    def memo(self, now: float) -> Mapping[str, Any] | None:
+        """Give what was learned and should be kept, now and then."""
+        ...
+
+
 class Step:
     """One order under way.
 
@@ -123,13 +135,14 @@ class Course:
         asker: carries out its conversations.
         fetcher: fetches its files.
         store: keeps the orders.
-        policy: when to ask again, and when to give up.
+        policy: when to ask again, and when to give up; it learns.
         tell: is told what happened.
         redact: makes a text from outside fit to be stored and said.
         now: epoch seconds.
         downloads: downloads at once; four times as many orders may wait for one.
 
     Attributes:
+        policy: as given.
         door: on while the remote lets nobody of ours in.
         breaker: open while it is down.
     """
@@ -141,13 +154,14 @@ class Course:
         asker: Asker,
         fetcher: Fetcher,
         store: Store,
-        policy: Policy,
+        policy: Pacing,
         tell: Callable[[Order, Event], None],
         redact: Callable[..., str],
         now: Callable[[], float],
         downloads: int,
     ) -> None:
         self.remote = remote
+        self.policy = policy
         self.door = Pause()
         self.breaker = Breaker()
         self._disk = Pause()
@@ -155,7 +169,7 @@ class Course:
         self._suspects: dict[Key, bool] = {}
         """Who found the door locked, and whether somebody else was let in since."""
         self._unknown: set[str] = set()
-        self._asker, self._fetcher, self._store, self._policy = asker, fetcher, store, policy
+        self._asker, self._fetcher, self._store = asker, fetcher, store
         self._tell, self._redact, self._now = tell, redact, now
         self._downloads = asyncio.Semaphore(downloads)
         self._room = _ROOM * downloads
@@ -186,8 +200,8 @@ class Course:
             async with asyncio.timeout(_limit(order.deadline - self._now())) as limit:
                 answer = await self._ask(order)
                 step.asked()
+                order = self._seen(order, answer)
                 if isinstance(answer, Ready):
-                    order = fate.ready(order, self._now())
                     _limit_download(limit, order.deadline - self._now())
                 outcome = await self._fetch(order, answer)
         except TimeoutError:
@@ -211,7 +225,8 @@ class Course:
         outcome = spoken(outcome, self._redact)
         now = self._now()
         self._mind(outcome, now)
-        after = fate.decide(order, outcome, now, self._policy)
+        after = fate.decide(order, outcome, now, self.policy)
+        await self._learn(order, after, now)
         event = tell(outcome, after, now)
         kept = None if event.event in QUIET else event
         if after.state is State.PENDING:
@@ -219,6 +234,20 @@ class Course:
         else:
             await complete(self._store.save(after, kept))
         self._tell(after, event)
+
+    def _seen(self, order: Order, answer: Answer | Outcome) -> Order:
+        """Learn when a task ended, the first time that is seen."""
+        now = self._now()
+        if order.ready_at is None and isinstance(answer, Ready | NothingToFetch):
+            self.policy.learn(order, now, ready=True)
+        return fate.ready(order, now) if isinstance(answer, Ready) else order
+
+    async def _learn(self, before: Order, after: Order, now: float) -> None:
+        """Learn of an order that failed, and keep now and then, with what is saved next, what was learned."""
+        if after.state is State.FAILED and before.ready_at is None:
+            self.policy.learn(before, now, ready=False)
+        if habits := self.policy.memo(now):
+            await self._store.remember(self.remote.name, habits)
 
     async def _ask(self, order: Order) -> Answer | Outcome:
         answer = await self._asker.ask(self.remote.check(order))

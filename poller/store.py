@@ -1,7 +1,7 @@
 """What poller needs of a store. ``stores`` has the real ones; one contract suite runs over all."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -134,6 +134,17 @@ class Store(Protocol):
 
     async def counts(self) -> Mapping[State, int]:
         """Count orders by state; every state is there."""
+        ...
+
+    async def remember(self, remote: str, habits: Mapping[str, Any]) -> None:
+        """Keep what was learned about a remote's tasks in place of what was kept before; JSON, and small.
+
+        It is on disk some time after this returns, no later than what is saved next. Losing it costs a few questions.
+        """
+        ...
+
+    async def recall(self, remote: str) -> object:
+        """Read what was learned about a remote, whatever it is by now; None if nothing was kept."""
         ...
 
     async def forget(self, *, before: float) -> int:

@@ -41,6 +41,9 @@ class Desk:
         self.words.append(word)
         return after
 
+    def scheduled(self, orders: Sequence[Order]) -> Sequence[Order]:
+        return orders
+
     def added(self, orders: Sequence[Order]) -> None:
         self.heard.extend(orders)
 

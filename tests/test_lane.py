@@ -954,3 +954,61 @@ def test_a_report_is_masked_before_it_is_cut() -> None:
             assert "can" not in kept
 
     clock.run(day())
+
+
+# --- Learning
+
+
+class _Slow(list):
+    """The script of a task that is ready some seconds from now."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__([READY])
+        self._ready_at = clock.now() + seconds
+
+    def __getitem__(self, _: object) -> object:
+        return READY if clock.now() >= self._ready_at else NotReady()
+
+
+def test_what_orders_took_is_learned_and_kept() -> None:
+    """After thirty orders the next ones take few questions, and the store knows why."""
+
+    async def day() -> None:
+        async with yard(pace=Pace.learning()) as it:
+            for number in range(40):
+                name = f"task {number}"
+                it.remote.scripts[name] = _Slow(60.0 + number % 7)
+                await it.add(name)
+                await it.rest(name)
+            checks = [(await it.read(f"task {number}")).checks for number in range(40)]
+            assert min(checks[:16]) > 20
+            assert max(checks[30:]) < 10
+            memo = await it.store.recall("fake")
+            assert Pace.learning(memo).first_check(await it.read("task 0")) > clock.EPOCH + 30
+
+    clock.run(day())
+
+
+def test_only_what_was_seen_is_learned() -> None:
+    """Trouble says nothing of the task: its time is between the last "not yet" and the first "ready"."""
+
+    async def day() -> None:
+        pace = Pace.learning()
+        seen = []
+        pace.habits.ended = lambda order, now, *, ready: seen.append((order.task_id, order.unready_at, now, ready))
+        async with yard(pace=pace) as it:
+            trouble = Trouble(reason="reset", status=502)
+            it.remote.scripts["one"] = [NotReady(), trouble, trouble, READY]
+            it.remote.scripts["two"] = [NotReady(), Refused(reason="no")]
+            it.remote.scripts["three"] = [READY]
+            it.fetcher.outcomes["three"] = LinkExpired(reason="410", status=410)
+            await it.add("one", "two", "three")
+            await it.rest("one", "two", "three")
+        first = {name: (last, now, ready) for name, last, now, ready in seen}
+        assert len(seen) == 3
+        assert first["one"][0] == pytest.approx(clock.EPOCH, abs=0.5)
+        assert first["one"][1] > clock.EPOCH + 1.0
+        assert [first[name][2] for name in ("one", "two", "three")] == [True, False, True]
+        assert first["three"][0] is None
+
+    clock.run(day())

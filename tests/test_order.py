@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from poller import order as fate
 from poller.errors import Conflict
 from poller.event import QUIET, Event, tell
-from poller.order import ALLOWED, Order, State, cancel, check, confirm, decide, place, ready, retry
+from poller.order import ALLOWED, Order, State, cancel, check, confirm, decide, place, ready, retry, schedule
 from poller.outcome import (
     Absent,
     Cause,
@@ -790,3 +790,45 @@ def test_one_and_true_are_two_requests() -> None:
 
     assert one.request != true.request
     assert one.request == again.request
+
+
+# --- the first question, and what was seen before the last
+
+
+class _Knowing(Pace, frozen=True, kw_only=True):
+    """A policy that knows when to ask first."""
+
+    first: float = 0.0
+
+    def first_check(self, order: Order) -> float:
+        return self.first
+
+
+@pytest.mark.parametrize(
+    ("first", "due"), [(NOW + 60.0, NOW + 60.0), (NOW - 60.0, NOW), (NOW + 1e9, NOW + 100.0), (math.inf, NOW + 100.0)]
+)
+def test_a_new_order_is_due_when_its_first_question_may_pay(first: float, due: float) -> None:
+    """Neither before it was added nor after its deadline; nobody has seen it yet, so it is the same version."""
+    order = place("grafx", "84ad", NOW, deadline=NOW + 100.0)
+    scheduled = schedule(order, _Knowing(first=first))
+    assert scheduled == replace(order, due_at=due)
+
+
+def test_an_order_that_is_held_is_not_scheduled() -> None:
+    """It waits for the shop, and is asked about at once when that has spoken."""
+    held = place("grafx", "84ad", NOW, deadline=NOW + 100.0, dry_run=True)
+    assert schedule(held, _Knowing(first=NOW + 60.0)) == held
+
+
+def test_the_last_word_that_it_is_not_ready_is_remembered() -> None:
+    """Trouble and absence are no such word, and a new generation has heard none."""
+    order = place("grafx", "84ad", NOW, deadline=NOW + 1e6)
+    assert order.unready_at is None
+    assert decide(order, Absent(reason="404"), NOW + 1.0, PACE).unready_at is None
+    waiting = decide(order, NotReady(), NOW + 2.0, PACE)
+    assert waiting.unready_at == NOW + 2.0
+    hurt = decide(waiting, Trouble(reason="502"), NOW + 3.0, PACE)
+    assert hurt.unready_at == NOW + 2.0
+    failed = decide(hurt, Refused(reason="no"), NOW + 4.0, PACE)
+    assert failed.unready_at == NOW + 2.0
+    assert retry(failed, NOW + 5.0).unready_at is None

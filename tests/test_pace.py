@@ -187,3 +187,80 @@ def test_an_absence_is_forgiven_while_it_is_early_by_either_measure(checks: int,
 def test_a_file_expires_when_its_window_is_over(window: float | None, ready_at: float | None, *, expired: bool) -> None:
     """The window runs from the first sight of the file; without a window, or a file, nothing expires."""
     assert Pace(window=window).expired(replace(ORDER, ready_at=ready_at), NOW) is expired
+
+
+def _knowing(**numbers: float) -> Pace:
+    """Make a pace that has seen a hundred tasks take 80 to 100 s, with questions all five seconds or so."""
+    pace = Pace.learning(**numbers)
+    for number in range(100):
+        end = 80.0 + number % 20
+        pace.learn(replace(ORDER, checks=4, unready_at=NOW + end - 5.0), NOW + end, ready=True)
+    return pace
+
+
+KNOWING = _knowing()
+
+
+@given(order=orders(), now=moments, wish=wishes)
+def test_a_fresh_pace_that_learns_is_the_fixed_rule(order: Order, now: float, wish: float | None) -> None:
+    """Nothing changes until enough is known; an order is asked about at once."""
+    assert Pace.learning().next_check(order, now, wish) == Pace().next_check(order, now, wish)
+    assert Pace.learning().first_check(order) == Pace().first_check(order) == order.opened_at
+
+
+@given(order=orders(), now=moments, wish=wishes, fresh=st.booleans())
+def test_a_learned_wait_is_within_its_bounds(order: Order, now: float, wish: float | None, *, fresh: bool) -> None:
+    """Whatever is known, no question comes sooner or later than the bounds, or the wish, allow."""
+    order = replace(order, opened_at=order.created_at) if fresh else order
+    wait = KNOWING.next_check(order, now, wish) - now
+    wished = min(max(wish or 0.0, 0.0), 3600.0)
+    assert max(1.0, wished) - 1e-3 <= wait <= max(60.0, wished) + 1e-3
+    assert KNOWING.first_check(order) >= order.opened_at
+
+
+def test_the_first_question_waits_for_the_early_finishers() -> None:
+    """It may come later than the longest wait between two questions: there is none before it."""
+    assert 60.0 < KNOWING.first_check(ORDER) - NOW < 95.0
+    assert 60.0 < _knowing(interval_max=20.0).first_check(ORDER) - NOW < 95.0
+    assert KNOWING.first_check(replace(ORDER, opened_at=NOW + 1.0, generation=2)) == NOW + 1.0
+
+
+def test_few_questions_are_asked_where_much_is_known() -> None:
+    """A task of a minute and a half takes three or four questions, where the fixed rule has asked twenty-nine."""
+    moment, questions = KNOWING.first_check(ORDER), 1
+    while moment < NOW + 90.0:
+        moment, questions = KNOWING.next_check(replace(ORDER, checks=questions), moment, None), questions + 1
+    assert questions <= 5
+    assert moment < NOW + 100.0
+
+
+def test_orders_that_came_together_are_asked_about_apart() -> None:
+    """A batch of a hundred is spread over some seconds, and always in the same way."""
+    batch = [replace(ORDER, task_id=f"task {number}") for number in range(100)]
+    first = [KNOWING.first_check(order) for order in batch]
+    assert 2.0 < max(first) - min(first) < 10.0
+    assert len(set(first)) == 100
+    assert first == [KNOWING.first_check(order) for order in batch]
+
+
+@pytest.mark.parametrize(
+    ("progress", "least"), [(None, 0.0), (0.0, 0.0), (0.5, 45.0), (0.9, 5.0), (0.001, 60.0), (1.0, 0.0), (7.0, 0.0)]
+)
+def test_progress_puts_the_next_question_off(progress: float | None, least: float) -> None:
+    """Half of what the rest would take at this speed is waited for at least, up to the longest wait."""
+    plain = KNOWING.next_check(ORDER, NOW + 90.0, None) - NOW - 90.0
+    wait = KNOWING.next_check(replace(ORDER, progress=progress), NOW + 90.0, None) - NOW - 90.0
+    assert wait == pytest.approx(max(plain, least), abs=1e-3)
+
+
+def test_a_pace_without_habits_learns_nothing() -> None:
+    """It has no memo, and goes on as before."""
+    pace = Pace()
+    pace.learn(ORDER, NOW + 90.0, ready=True)
+    assert pace.memo() is None
+
+
+def test_a_memo_makes_the_same_pace() -> None:
+    """What was learned by one process is known to the next."""
+    again = Pace.learning(KNOWING.habits.memo() if KNOWING.habits else None)
+    assert again.first_check(ORDER) == pytest.approx(KNOWING.first_check(ORDER), abs=5.0)

@@ -24,7 +24,7 @@ from poller.stores.journal import Reader
 from poller.stores.memory import MemoryStore
 from poller.stores.snapshot import Snapshot
 from poller.stores.tinydb import TinyStore
-from tests.stores import ScriptedFiles, a_file, an_order
+from tests.stores import ScriptedFiles, a_file, an_order, die
 
 
 async def open_memory(folder: Path) -> Store:
@@ -964,4 +964,103 @@ async def test_a_cancelled_caller_waits_for_what_it_began(tmp_path):
         await adding
     assert b'"t1"' in (tmp_path / "orders.json.journal").read_bytes()
     assert await store.get(Key("grafx", "t1")) is not None
+    await store.close()
+
+
+# --- Habits -----------------------------------------------------------------------------------------
+
+
+async def test_what_was_learned_is_kept_by_remote(store):
+    """The last memo of a remote is read back, and nothing else; orders are what they were."""
+    await store.add([an_order()])
+    assert await store.recall("grafx") is None
+    await store.remember("grafx", {"kinds": {"": {"weights": {"3": 1.5}}}})
+    await store.remember("saleor", {"kinds": {}})
+    await store.remember("grafx", {"kinds": {"ü": 1}})
+    assert await store.recall("grafx") == {"kinds": {"ü": 1}}
+    assert await store.recall("saleor") == {"kinds": {}}
+    assert await store.recall("medusa") is None
+    assert await ids(store) == ["t1"]
+    assert (await store.counts())[State.PENDING] == 1
+
+
+async def test_a_store_that_is_unavailable_remembers_nothing(store):
+    """It says so, as for any other change."""
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await store.remember("grafx", {})
+
+
+async def test_what_was_learned_survives_a_restart(tmp_path):
+    """A memo is in the snapshot after a clean stop, where stock TinyDB reads it, and the checks are content with it."""
+    store = await open_tiny(tmp_path)
+    await store.add([an_order()])
+    await store.remember("grafx", {"kinds": {"": 1}})
+    await store.remember("grafx", {"kinds": {"": 2}})
+    await store.close()
+    with TinyDB(tmp_path / "orders.json") as stock:
+        assert [dict(memo) for memo in stock.table("habits").all()] == [
+            {"remote": "grafx", "habits": {"kinds": {"": 2}}}
+        ]
+    report = verify(tmp_path / "orders.json")
+    assert (report.damage, report.orders[State.PENDING]) == (None, 1)
+    again = await open_tiny(tmp_path)
+    assert await again.recall("grafx") == {"kinds": {"": 2}}
+    await again.reopen()
+    assert await again.recall("grafx") == {"kinds": {"": 2}}
+    await again.close()
+
+
+async def test_a_memo_costs_no_sync_and_rides_with_what_is_saved_next(tmp_path):
+    """Nobody waits for it; once anything else is durable, so is the memo."""
+    files = ScriptedFiles()
+    store = await TinyStore.open(tmp_path / "orders.json", now=lambda: 5.0, files=files, linger=1000.0)
+    await store.add([an_order()])
+    before = len(files.calls)
+    await store.remember("grafx", {"kinds": {}})
+    await asyncio.sleep(0)
+    assert len(files.calls) == before
+    await store.save(done(an_order()))
+    die(store)
+    shutil.copytree(tmp_path, tmp_path / "copy")
+    again = await open_tiny(tmp_path / "copy")
+    assert await again.recall("grafx") == {"kinds": {}}
+    await again.close()
+
+
+@pytest.mark.parametrize("damaged", [{}, {"1": {}}, {"x": {"remote": 7}}, {"3": {"remote": "grafx"}}, {"9": {"a": []}}])
+async def test_whatever_stands_where_memos_stand_does_not_stop_the_start(tmp_path, damaged):
+    """A table of the same name may be a shop's own: what is in it is left alone, but for what is named like a memo."""
+    (tmp_path / "orders.json").write_text(json.dumps({"orders": {}, "events": {}, "habits": damaged}), encoding="utf-8")
+    store = await open_tiny(tmp_path)
+    assert await store.recall("grafx") is None
+    await store.remember("grafx", {"kinds": {}})
+    assert await store.recall("grafx") == {"kinds": {}}
+    await store.close()
+    with TinyDB(tmp_path / "orders.json") as stock:
+        kept = json.loads(json.dumps(stock.storage.read()))["habits"]
+    memo = {"remote": "grafx", "habits": {"kinds": {}}}
+    assert memo in kept.values()
+    assert [document for document in damaged.values() if document.get("remote") != "grafx"] == [
+        document for document in kept.values() if document != memo
+    ]
+
+
+async def test_a_memo_that_is_not_kept_hides_no_order(tmp_path):
+    """When the disk fails, orders that it does not concern can be read although a memo is among what was lost."""
+    failing = False
+
+    def plan(number: int, name: str) -> None:
+        if failing and name == "write":
+            raise OSError(5, "the disk is gone")
+
+    store = await TinyStore.open(tmp_path / "orders.json", now=lambda: 5.0, files=ScriptedFiles(plan), linger=0.0)
+    await store.add([an_order()])
+    failing = True
+    await store.remember("grafx", {"kinds": {}})
+    while store.problem is None:
+        await asyncio.sleep(0.001)
+    assert await store.get(Key("grafx", "t1")) == an_order()
+    failing = False
+    await store.reopen()
     await store.close()

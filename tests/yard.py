@@ -161,7 +161,7 @@ class Yard:
 
     async def add(self, *task_ids: str, patience: float = 3600.0, dry_run: bool = False) -> None:
         """Add orders as the hook does."""
-        orders = [order(task_id, patience=patience, dry_run=dry_run) for task_id in task_ids]
+        orders = self.poller.scheduled([order(task_id, patience=patience, dry_run=dry_run) for task_id in task_ids])
         await self.store.add(orders)
         self.poller.added(orders)
 

@@ -20,7 +20,7 @@ from poller.stores.pieces import Block, Piece, documents
 
 T = TypeVar("T")
 Line: TypeAlias = bytes | msgspec.Raw
-ORDERS, EVENTS = "orders", "events"
+ORDERS, EVENTS, HABITS = "orders", "events", "habits"
 
 _order = msgspec.json.Decoder(Order).decode
 _head = msgspec.json.Decoder(Head).decode
@@ -113,7 +113,7 @@ _changes = msgspec.json.Decoder(tuple[Change, ...]).decode
 
 def keys_in(changes: bytes) -> set[tuple[str, str]]:
     """Tell which orders some encoded changes are about; one that was deleted is not named in them."""
-    puts = [change for change in _changes(b"[%s]" % changes) if isinstance(change, Put)]
+    puts = [put for put in _changes(b"[%s]" % changes) if isinstance(put, Put) and put.table in {ORDERS, EVENTS}]
     return {(head.remote, head.task_id) for head in (_whose(put.line) for put in puts)}
 
 

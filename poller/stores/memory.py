@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -26,6 +27,7 @@ class MemoryStore:
         self._orders: dict[Key, Order] = {}
         self._events: dict[Key, list[Event]] = {}
         self._claimed: dict[Key, Order] = {}
+        self._habits: dict[str, Mapping[str, Any]] = {}
 
     async def add(self, orders: Sequence[Order]) -> Sequence[tuple[Order, bool]]:
         """Keep new orders, all or none."""
@@ -97,6 +99,15 @@ class MemoryStore:
         """Count orders by state."""
         counted = Counter(order.state for order in self._orders.values())
         return {state: counted[state] for state in State}
+
+    async def remember(self, remote: str, habits: Mapping[str, Any]) -> None:
+        """Keep what was learned about a remote."""
+        self._demand()
+        self._habits[remote] = habits
+
+    async def recall(self, remote: str) -> object:
+        """Read what was learned about a remote."""
+        return self._habits.get(remote)
 
     async def forget(self, *, before: float) -> int:
         """Drop orders at rest that have not changed since *before*."""

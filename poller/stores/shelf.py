@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -19,10 +19,10 @@ from poller.order import Key, Order, State
 from poller.store import History, Page, Query
 from poller.stores.claims import Claims
 from poller.stores.index import LATEST, MOST_IDS, EventHead, Events, Head
-from poller.stores.journal import Change, Put
+from poller.stores.journal import Change, DocId, Put
 from poller.stores.listing import Listing, Value
 from poller.stores.live import LiveStorage, Sink
-from poller.stores.loading import EVENTS, ORDERS, load
+from poller.stores.loading import EVENTS, HABITS, ORDERS, load
 from poller.stores.pieces import Piece
 from poller.stores.rules import AT_REST, KEPT_EVENTS, added, missing, succeed
 from poller.stores.tables import Condition, Database, LiveTable
@@ -62,6 +62,7 @@ class Shelf:
         self._db = Database(storage=lambda: self._storage)
         self._orders = cast("LiveTable", self._db.table(ORDERS, cache_size=0))
         self._events = cast("LiveTable", self._db.table(EVENTS, cache_size=0))
+        self._habits = cast("LiveTable", self._db.table(HABITS, cache_size=0))
         self._claims = Claims()
         self._index = load(pieces, self._storage, path=path, vet=vet)
 
@@ -185,6 +186,23 @@ class Shelf:
         for doc_id, order in old:
             self._index.remove(doc_id, order)
         return len(old)
+
+    # --- Habits: a document for each remote, in a table in which anything may stand ---
+
+    def remember(self, remote: str, habits: Mapping[str, Any]) -> None:
+        """Keep what was learned about a remote, in place of what was known before."""
+        known = self._learned(remote)
+        doc_id = self._habits.next_ids(1)[0] if known is None else known[0]
+        line = _encode({"remote": remote, "habits": habits})
+        self._storage.commit([self._habits.put(doc_id, line)])
+
+    def recall(self, remote: str) -> object:
+        """Read what was learned about a remote; None if nothing was."""
+        known = self._learned(remote)
+        return None if known is None else known[1].get("habits")
+
+    def _learned(self, remote: str) -> tuple[DocId, Mapping[str, Any]] | None:
+        return next(self._habits.matching(lambda document: document.get("remote") == remote, self._habits.lines), None)
 
     def dismantle(self) -> None:
         """Take everything out bit by bit, in a thread: a million documents that go at once stop all others."""

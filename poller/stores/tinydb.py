@@ -188,6 +188,16 @@ class TinyStore:
         """Count orders by state."""
         return self._shelf.counts()
 
+    async def remember(self, remote: str, habits: Mapping[str, Any]) -> None:
+        """Keep what was learned about a remote's tasks; it is written with what is saved next, or a little later."""
+        self._commits.demand()
+        self._shelf.remember(remote, habits)
+        self._commits.linger()
+
+    async def recall(self, remote: str) -> object:
+        """Read what was learned about a remote."""
+        return self._shelf.recall(remote)
+
     async def forget(self, *, before: float) -> int:
         """Drop orders at rest that last changed before *before*, with their histories."""
         forgotten = 0

@@ -24,6 +24,10 @@ class Desk(Protocol):
         """
         ...
 
+    def scheduled(self, orders: Sequence[Order]) -> Sequence[Order]:
+        """Say of new orders, before they are kept, when they are first asked about."""
+        ...
+
     def added(self, orders: Sequence[Order]) -> None:
         """Take note of orders that are new in the store."""
         ...

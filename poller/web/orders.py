@@ -57,7 +57,7 @@ class Orders:
         self._room -= len(orders)
         if self._room < 0:
             await self._demand_room(orders)
-        kept = await self._store.add(orders)
+        kept = await self._store.add(self._desk.scheduled(orders))
         new = [order for order, is_new in kept if is_new]
         if new:
             self._desk.added(new)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tests.bench import changes, checks, hook, lateness, reading, transfer, upkeep
+from tests.bench import changes, checks, hook, lateness, pacing, reading, transfer, upkeep
 from tests.bench.figure import Figure
 from tests.bench.yard import Yard, apart
 
@@ -26,6 +26,7 @@ SUITE: dict[str, Callable[[Yard], Awaitable[list[Figure]]]] = {
     "fetch-memory": transfer.memory,
     "ask": checks.asking,
     "cycle": checks.cycle,
+    "pacing": pacing.pacing,
 }
 
 

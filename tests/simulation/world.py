@@ -392,7 +392,7 @@ class Life:
             asker=client,
             fetcher=downloader,
             store=store,
-            policy=Pace(window=remote.delivery.window),
+            policy=Pace.learning(window=remote.delivery.window),
             tell=bus.tell,
             redact=redact,
             now=world.now,
