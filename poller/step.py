@@ -114,6 +114,14 @@ def _is_outage(trouble: Trouble) -> bool:
     return trouble.status is None or trouble.status >= 500  # noqa: PLR2004 - RFC 9110
 
 
+def _tries(pause: Pause, now: float) -> bool:
+    """Let one download see whether a pause is over; the others wait for what it finds."""
+    if now < pause.until:
+        return False
+    pause.begin(pause.reason, now)
+    return True
+
+
 def _limit(left: float) -> float | None:
     """Say for how many seconds a step may ask, *left* seconds before the deadline; None for as long as it will."""
     if left > _FAR:
@@ -165,6 +173,8 @@ class Course:
         self.door = Pause()
         self.breaker = Breaker()
         self._disk = Pause()
+        self._files = Breaker()
+        """Open while the files are not to be had, though the remote answers: they may be kept elsewhere."""
         self._flood = Row()
         self._suspects: dict[Key, bool] = {}
         """Who found the door locked, and whether somebody else was let in since."""
@@ -178,7 +188,7 @@ class Course:
 
     def shift(self, seconds: float) -> None:
         """Have every pause last as long as before though the clock was set."""
-        for pause in (self.door, self.breaker.pause, self._disk):
+        for pause in (self.door, self.breaker.pause, self._disk, self._files.pause):
             pause.shift(seconds)
 
     async def take(self, step: Step) -> None:
@@ -296,8 +306,11 @@ class Course:
             return Trouble(reason="the remote wants a confirmation of the confirmation")
         if not isinstance(answer, Ready):
             return answer
-        if self._disk.on and not self._tries_disk(self._now()):
+        now, files = self._now(), self._files.pause
+        if self._disk.on and not _tries(self._disk, now):
             return Stuck(reason=self._disk.reason)
+        if files.on and not _tries(files, now):
+            return Deferred(reason=files.reason, retry_after=files.until - now)
         if self._downloads.locked() and self._waiting >= self._room:
             return Crowded()
         self._waiting += 1
@@ -306,16 +319,19 @@ class Course:
         finally:
             self._waiting -= 1
         try:
-            return await self._fetcher.fetch(order, answer)
+            return self._fetched(order, await self._fetcher.fetch(order, answer))
         finally:
             self._downloads.release()
 
-    def _tries_disk(self, now: float) -> bool:
-        """Let one download see whether there is room again; the others wait for what it finds."""
-        if now < self._disk.until:
-            return False
-        self._disk.begin(self._disk.reason, now)
-        return True
+    def _fetched(self, order: Order, outcome: Outcome) -> Outcome:
+        """Tell an order's trouble with its file from everybody's with theirs."""
+        if isinstance(outcome, Published):
+            self._files.succeed()
+        elif isinstance(outcome, Trouble) and _is_outage(outcome) and not outcome.advanced:
+            reason, wish = self._redact(outcome.reason), outcome.retry_after
+            if self._files.fail(order.key, reason, self._now(), wish):
+                return Deferred(reason=outcome.reason, status=outcome.status, address=outcome.address, retry_after=wish)
+        return outcome
 
     def _mind(self, outcome: Outcome, now: float) -> None:
         """Leave a remote alone that lets nobody in, and a disk that takes nothing."""

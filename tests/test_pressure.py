@@ -341,6 +341,42 @@ def test_after_a_day_of_outage_all_is_as_before(down: Trouble) -> None:
     clock.run(day())
 
 
+@pytest.mark.parametrize("down", [Trouble(reason="cannot connect"), Trouble(reason="502", status=502)])
+def test_after_a_day_without_the_files_all_is_as_before(down: Trouble) -> None:
+    """Where they are kept elsewhere, that may be down while the remote answers: one download tries each minute."""
+
+    async def day() -> None:
+        async with yard() as it:
+            names = [f"task-{number:02}" for number in range(30)]
+            it.fetcher.outcomes = dict.fromkeys(names, down)
+            await it.add(*names, patience=7 * DAY)
+            await clock.passes(600.0)
+            begun = it.fetcher.begun.total()
+            await clock.passes(DAY)
+            assert DAY / 130 < it.fetcher.begun.total() - begun <= DAY / 59
+            counts = await it.store.counts()
+            assert (counts[State.PENDING], counts[State.FAILED]) == (30, 0)
+            assert max([(await it.read(name)).attempts for name in names]) <= 2
+            it.fetcher.outcomes.clear()
+            await clock.passes(120.0)
+            assert (await it.store.counts())[State.DONE] == 30
+
+    clock.run(day())
+
+
+def test_a_file_that_is_never_had_fails_its_order_among_others_that_are() -> None:
+    """What has good neighbours is its own trouble."""
+
+    async def day() -> None:
+        async with yard(pace=Pace(attempts=3)) as it:
+            it.fetcher.outcomes["bad"] = Trouble(reason="502", status=502)
+            await it.add("bad", *(f"good-{number}" for number in range(9)))
+            (bad,) = await it.rest("bad")
+            assert (bad.cause, bad.attempts) == (Cause.ATTEMPTS, 3)
+
+    clock.run(day())
+
+
 @pytest.mark.heavy
 @pytest.mark.timeout(3600)
 def test_ten_thousand_orders_outlive_a_day_of_outage() -> None:
