@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from poller.address import Origin
-from poller.app import _FILE_THREADS
+from poller.app import _FILE_THREADS, calm_collector
 from poller.client import Client
 from poller.downloader import Downloader
 from poller.order import Order, place
@@ -114,6 +114,7 @@ def ours(job: Job, folder: Path) -> Took:
 
 
 async def _ours(job: Job, folder: Path) -> Took:
+    calm_collector()
     remote, before = Remote(job.url), resident()[0]
     wire = Wire(
         base=remote.base,
