@@ -66,10 +66,16 @@ class Row:
         self._keys: deque[Key] = deque(maxlen=troubles)
         self._full = False
 
-    def add(self, key: Key) -> bool:
-        """Count a trouble; tell whether the row is, or was, full: then it is not this order's own."""
+    def add(self, key: Key, *, orders: int | None = None) -> bool:
+        """Count a trouble; tell whether the row is, or was, full: then it is not this order's own.
+
+        Args:
+            key: whose trouble.
+            orders: over how many it has to be spread, if not over the usual number.
+        """
         self._keys.append(key)
-        self._full = self._full or (len(self._keys) == self._troubles and len(set(self._keys)) >= self._orders)
+        spread = len(set(self._keys)) >= (orders or self._orders)
+        self._full = self._full or (len(self._keys) == self._troubles and spread)
         return self._full
 
     def clear(self) -> None:
@@ -92,9 +98,17 @@ class Breaker:
         self.pause = Pause(first=1.0, longest=60.0)
         self._row = Row()
 
-    def fail(self, key: Key, reason: str, now: float, wish: float | None = None) -> bool:
-        """Count a trouble, with the remote's wish to be left alone in seconds; tell whether the breaker is open."""
-        if self._row.add(key):
+    def fail(self, key: Key, reason: str, now: float, wish: float | None = None, *, silent: bool = False) -> bool:
+        """Count a trouble; tell whether the breaker is open.
+
+        Args:
+            key: whose trouble.
+            reason: what it was.
+            now: epoch seconds.
+            wish: seconds for which the remote asks to be left alone.
+            silent: whether nothing answered at all: then it is no order's own, and one is enough to notice.
+        """
+        if self._row.add(key, orders=1 if silent else None):
             self.pause.begin(reason, now, wish)
         return self.pause.on
 

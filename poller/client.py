@@ -173,7 +173,7 @@ class Client:
             Denied: the login was refused, or a question was with a fresh token.
         """
         if self._keyring is None or not self._is_own(request):
-            return await self._wire.send(request, {}, roam=link)
+            return self._welcome(request, await self._wire.send(request, {}, roam=link), link=link)
         token = await self._keyring.token()
         body = await self._wire.send(request, self._keyring.headers(token), roam=link)
         if not self._turned_away(body):
@@ -181,10 +181,15 @@ class Client:
         body.release()
         token = await self._keyring.replace(token)
         body = await self._wire.send(request, self._keyring.headers(token), roam=link)
-        if link or not self._turned_away(body):
+        return self._welcome(request, body, link=link)
+
+    def _welcome(self, request: Request, body: Body, *, link: bool) -> Body:
+        """Give a reply to whom it is for, unless it lets nobody in."""
+        if link or not request.auth or not self._turned_away(body):
             return body
         body.release()
-        raise Denied(f"{bare(request.url)} answered 401 to a fresh token, too")
+        fresh = "to a fresh token, too" if self._keyring is not None else "and no login is configured that it accepts"
+        raise Denied(f"{bare(request.url)} answered 401 {fresh}")
 
     def _is_own(self, request: Request) -> bool:
         try:

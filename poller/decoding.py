@@ -13,6 +13,10 @@ RATIO = 100
 """Bytes that may become of one. Real files come nowhere near; a bomb has a thousand."""
 HARMLESS = 2**20
 """Bytes that may come out whatever the ratio: a small file of one colour is no bomb."""
+_SLICE = 2**14
+"""Bytes of a block looked at in one go: of a gzip of many members, the rest is copied for each of them."""
+_MEMBERS, _MEMBER = 64, 256
+"""Members that a gzip may have, and one more for so many bytes of it: a million empty ones take seconds."""
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _NAMES = {"": "", "identity": "", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 
@@ -60,7 +64,7 @@ class Inflater:
     def __init__(self, encoding: str) -> None:
         self._encoding = encoding
         self._stream = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
-        self._taken = self._given = 0
+        self._taken = self._given = self._members = 0
 
     def feed(self, block: bytes) -> Iterator[bytes]:
         """Give what becomes of *block*, in pieces of at most ``STEP`` bytes.
@@ -68,6 +72,10 @@ class Inflater:
         Raises:
             Garbled: it cannot be decoded, or too much becomes of it.
         """
+        for place in range(0, len(block), _SLICE):
+            yield from self._fed(block[place : place + _SLICE])
+
+    def _fed(self, block: bytes) -> Iterator[bytes]:
         self._taken += len(block)
         more = bool(block)
         while more:
@@ -93,6 +101,9 @@ class Inflater:
         elif self._stream.eof:
             if self._encoding != "gzip":
                 raise Garbled("something follows the end of the deflate stream")
+            self._members += 1
+            if self._members > _MEMBERS + self._taken // _MEMBER:
+                raise Garbled("the gzip stream has more members than a file has")
             self._stream = zlib.decompressobj(_GZIP)
         return self._stream
 

@@ -96,8 +96,9 @@ _HEADERS: dict[str, Callable[[str], Iterator[tuple[str, str]]]] = {
     "content-digest": _listed,
     "digest": _listed,
     "content-md5": _single("md5"),
+    "x-ms-blob-content-md5": _single("md5"),
     "x-goog-hash": _listed,
     "x-amz-checksum-sha256": _single("sha256"),
     "x-amz-checksum-sha1": _single("sha1"),
 }
-"""RFC 9530; RFC 3230; RFC 1864; and what Google's and Amazon's storages send."""
+"""RFC 9530; RFC 3230; RFC 1864; and what Google's, Amazon's and Microsoft's storages send."""

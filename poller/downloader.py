@@ -12,11 +12,12 @@ from poller.decoding import Garbled
 from poller.digest import Tally
 from poller.guard import Guard, Head, Received, is_wrong
 from poller.order import Order
-from poller.outcome import File, Outcome, Published, Stuck, Trouble, Unsafe
+from poller.outcome import Deferred, File, Outcome, Published, Stuck, Trouble, Unsafe
 from poller.partial import LEAST, Slot
 from poller.promise import Promise
 from poller.remote import Aborted, Delivery, Link, Ready
 from poller.shield import complete, finish
+from poller.space import DoesNotFit
 
 
 class Body(Head, Protocol):
@@ -230,12 +231,18 @@ _NO_NAME = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLO
 """What is in the folder is in the way of this order's name, and of no other's."""
 
 
-def _local(error: OSError) -> Stuck | Unsafe:
-    """Tell a name that cannot be had from a disk that cannot be written to."""
+_NO_ROOM = 300.0
+"""Seconds until a file that does not fit beside the others is tried again."""
+
+
+def _local(error: OSError) -> Stuck | Unsafe | Deferred:
+    """Tell a name that cannot be had, and a file that does not fit, from a disk that cannot be written to."""
     what, where = error.strerror or type(error).__name__, error.filename2 or error.filename
     reason = f"{what}: {where}" if where else what
     if error.errno in _NO_NAME:
         return Unsafe(reason=f"the file's name cannot be used: {reason}")
+    if isinstance(error, DoesNotFit):
+        return Deferred(reason=f"our own disk: {reason}", retry_after=_NO_ROOM)
     return Stuck(reason=f"our own disk: {reason}")
 
 

@@ -36,6 +36,7 @@ _LOOKUPS = 16
 _BEFORE_TARGET = re.compile(r"[^:]+://[^/?#]*")
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _SWITCHING = 101
+_NO_BODY = re.compile(rb"HTTP/1\.[01] (?:204|304)(?!\d)")
 
 
 class Response:
@@ -101,8 +102,26 @@ class _Names(aiohttp.ThreadedResolver):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
+class _Handler(ResponseHandler):
+    """Lets a reply that cannot have a body (RFC 9112, 6.3) have none, whatever follows its head."""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; what follows the head of such a reply at once is no next one."""
+        head, end, rest = data.partition(b"\r\n\r\n") if _NO_BODY.match(data) and self._is_idle() else (data, b"", b"")
+        super().data_received(head + end)
+        if rest:
+            self._should_close = True
+
+    def _is_idle(self) -> bool:
+        return self._payload is None or self._payload.is_eof()
+
+
 class _Connector(aiohttp.TCPConnector):
     """Leaves alone a connection on which something came that nobody had asked for: it would answer the next request."""
+
+    def __init__(self, **dialling: Any) -> None:
+        super().__init__(**dialling)
+        self._factory = partial(_Handler, loop=self._loop)  # type: ignore[assignment]
 
     async def _get(self, key: ConnectionKey, traces: list[Any]) -> Connection | None:
         while (connection := await super()._get(key, traces)) is not None:

@@ -227,7 +227,8 @@ class Lane:
             if self._withheld[order.key] or self._asks(order.key):
                 self._put_back[order.key] = order
             elif order.deadline <= now:
-                await self._course.settle(order, Deferred(reason=pause.reason))
+                with suppress(Stale, NotFound):  # the shop was quicker
+                    await self._course.settle(order, Deferred(reason=pause.reason))
             elif order.deadline < until or order.key in self._probed:
                 await self._store.renew([order], until=min(order.deadline, until + _BACK))
 

@@ -171,8 +171,8 @@ class Policy(Protocol):
 
 _LOCAL_PAUSE = 30.0
 """Seconds until an order that met a local fault is tried again: operators free disks by hand."""
-_CROWD_PAUSE = 1.0
-"""Seconds until an order that found the waiting room full is asked about again."""
+_CROWD_PAUSE, _CROWD_SHARE, _CROWD_PAUSE_MAX = 1.0, 1 / 8, 60.0
+"""Seconds until an order that found the waiting room full is asked about again: a share of its wait for a slot."""
 _GONE = 410
 
 
@@ -229,7 +229,7 @@ def _judge(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:
         case Stuck():
             return replace(order, due_at=now + _LOCAL_PAUSE, reason=outcome.reason)
         case Crowded():
-            return replace(_asked(order), due_at=now + _CROWD_PAUSE)
+            return replace(_asked(order), due_at=now + _crowd_pause(order, now))
         case Deferred():
             return replace(order, due_at=policy.next_check(order, now, outcome.retry_after), reason=outcome.reason)
         case Locked():
@@ -238,6 +238,11 @@ def _judge(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:
             return replace(order, due_at=now)
         case _:
             assert_never(outcome)
+
+
+def _crowd_pause(order: Order, now: float) -> float:
+    waited = now - order.ready_at if order.ready_at is not None else 0.0
+    return min(max(waited * _CROWD_SHARE, _CROWD_PAUSE), _CROWD_PAUSE_MAX)
 
 
 def _wait(order: Order, answer: NotReady, now: float, policy: Policy) -> Order:

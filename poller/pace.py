@@ -78,11 +78,15 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     def first_check(self, order: Order) -> float:
         """Tell when to ask first about an order that is new: at once, unless it is known to be of no use."""
         learned = self.habits.wait(order, order.opened_at) if self.habits else None
-        return order.opened_at + (0.0 if learned is None else self._spread(order, learned))
+        return order.opened_at + (0.0 if learned is None else self._kept(self._spread(order, learned)))
 
     def _learned(self, order: Order, now: float, wait: float) -> float:
         wait = max(self._spread(order, wait), _left(order, now) / 2)
         return min(max(wait, self.interval_min), self.interval_max)
+
+    def _kept(self, wait: float) -> float:
+        """Ask while a file that was quick this time is still there."""
+        return wait if self.window is None else min(wait, self.window / 2)
 
     def _spread(self, order: Order, wait: float) -> float:
         """Keep orders that came together apart, and their answers: all would be asked about at the same moments."""

@@ -1,14 +1,19 @@
-"""One file that is still being received: which one it is, its bytes, and what is known of them so far."""
+"""One file that is still being received: which one it is, its bytes, and what is known of them so far.
+
+Each errand of a thread costs about as much as writing a tenth of a megabyte. So the first
+bytes stay in memory: a file that is whole before there are many is made, written, synced
+and published in one errand. Only a larger one is made while it comes.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Executor
 from hashlib import blake2b
 from io import FileIO
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+import aiofiles.os
 import msgspec
-from aiofiles.threadpool import wrap as aio
 
 from poller import folders
 from poller.content import HEAD
@@ -17,9 +22,6 @@ from poller.order import Order
 from poller.promise import Promise
 from poller.shield import finish
 from poller.space import Space
-
-if TYPE_CHECKING:
-    from aiofiles.threadpool.binary import AsyncFileIO
 
 LEAST = 2**20
 """Bytes below which a file is as quickly fetched anew."""
@@ -61,6 +63,24 @@ class Slot(NamedTuple):
         return f"{self.family}-{2 * self.number + self.second}"
 
 
+class Known:
+    """What is known of a file's bytes.
+
+    Attributes:
+        tally: how many there are, and their digests.
+        head: the first of them.
+    """
+
+    def __init__(self, algorithms: Collection[str] = ()) -> None:
+        self.tally = Tally({"sha256", *algorithms})
+        self.head = b""
+
+    def add(self, block: bytes) -> None:
+        """Count and hash what follows."""
+        self.tally.update(block)
+        self.head += block[: HEAD - len(self.head)]
+
+
 class HashedFile(FileIO):
     """A file that writes whole blocks and hashes them on the way, in whatever thread does the writing.
 
@@ -70,48 +90,36 @@ class HashedFile(FileIO):
         mode: ``xb`` for a new one, ``r+b`` for one to go on with.
 
     Attributes:
-        tally: how many bytes it has, and their digests.
-        head: the first of them.
-        known: bytes that were there before, and are still to be counted.
+        known: of its bytes.
+        before: bytes that were there before, and are still to be counted.
     """
 
     def __init__(self, name: str, *, folder: int, space: Space, mode: str = "xb") -> None:
         opened = folders.create if mode == "xb" else folders.reach
         super().__init__(name, mode, opener=lambda path, flags: opened(path, flags, folder))
         self._space = space
-        self.tally = Tally({"sha256"})
-        self.head = b""
-        self.known = 0
+        self.known = Known()
+        self.before = 0
 
     def write(self, block: bytes) -> int:  # type: ignore[override]
         """Write all of *block*."""
-        self._space.take(str(self.name), len(block))
+        self.store(block)
+        self.known.add(block)
+        return len(block)
+
+    def store(self, block: bytes) -> None:
+        """Write all of *block*, which is known already."""
+        self._space.take(str(self.name), len(block), had=self.tell())
         rest = memoryview(block)
         while rest:
             rest = rest[super().write(rest) or 0 :]
-        self._count(block)
-        return len(block)
 
     def recount(self, size: int) -> bool:
-        """Count and hash up to *size* of the bytes that are there already; tell whether there are more."""
-        end = min(self.tally.size + size, self.known)
-        while block := self.read(min(LEAST, end - self.tally.size)):
-            self._count(block)
-        return end < self.known
-
-    def _count(self, block: bytes) -> None:
-        self.tally.update(block)
-        self.head += block[: HEAD - len(self.head)]
-
-    @property
-    def sha256(self) -> str:
-        """Hex digest of what is in it."""
-        return self.tally.hex("sha256")
-
-    @property
-    def size(self) -> int:
-        """Bytes in it."""
-        return self.tally.size
+        """Count and hash up to *size* of the bytes that were there before; tell whether there are more."""
+        end = min(self.known.tally.size + size, self.before)
+        while block := self.read(min(LEAST, end - self.known.tally.size)):
+            self.known.add(block)
+        return end < self.before
 
 
 class Home(Protocol):
@@ -126,8 +134,12 @@ class Home(Protocol):
         """Hold room for the rest of a file; note what was promised if it can be carried on."""
         ...
 
-    async def anew(self, slot: Slot) -> HashedFile:
-        """Begin a file with its first byte, whatever there is of it."""
+    async def drop(self, slot: Slot) -> None:
+        """Close and remove what there is of a file."""
+        ...
+
+    def make(self, slot: Slot) -> HashedFile:
+        """Make a file, in a thread, in place of what there is of it."""
         ...
 
     def knows(self, slot: Slot) -> bool:
@@ -144,21 +156,20 @@ class Partial:
 
     Attributes:
         slot: whose it is.
-        raw: the file.
+        raw: the file; None while its bytes are few, and in memory.
         promise: what was said of it before the transfer was interrupted; None if it begins with its first byte.
         published: whether it has its final name, which an earlier process gave it.
     """
 
-    def __init__(self, home: Home, slot: Slot, raw: HashedFile, promise: Promise | None = None) -> None:
+    def __init__(self, home: Home, slot: Slot, raw: HashedFile | None = None, promise: Promise | None = None) -> None:
         self.slot = slot
         self._home = home
-        self._hold(raw)
-        self.promise = promise
-        self.published = promise is not None and os.fstat(raw.fileno()).st_nlink > 1
-
-    def _hold(self, raw: HashedFile) -> None:
         self.raw = raw
-        self._file: AsyncFileIO = aio(raw, executor=self._home.executor)
+        self.promise = promise
+        self.published = raw is not None and os.fstat(raw.fileno()).st_nlink > 1
+        self._known = Known() if raw is None else raw.known
+        self._early: list[bytes] = []
+        self._append = aiofiles.os.wrap(self.append_now)
 
     @property
     def name(self) -> str:
@@ -168,22 +179,22 @@ class Partial:
     @property
     def size(self) -> int:
         """Bytes in it."""
-        return self.raw.size
+        return self._known.tally.size
 
     @property
     def head(self) -> bytes:
         """The first ``content.HEAD`` of them."""
-        return self.raw.head
+        return self._known.head
 
     @property
     def tally(self) -> Tally:
         """Their number and digests."""
-        return self.raw.tally
+        return self._known.tally
 
     @property
     def sha256(self) -> str:
         """Hex digest of all of them."""
-        return self.raw.sha256
+        return self.tally.hex("sha256")
 
     @property
     def rest(self) -> Mapping[str, str]:
@@ -201,19 +212,36 @@ class Partial:
         Raises:
             OSError: there is no room for it, or the disk failed.
         """
-        if not self.size:
-            self.raw.tally = Tally({"sha256", *promise.algorithms})
+        if self.raw is None:
+            self._known = Known(promise.algorithms)
         if promise.total is None or promise.total >= LEAST:
             await self._home.expect(self, promise)
 
     async def write(self, block: bytes) -> None:
         """Append *block*; if cancelled, not before the thread that writes has stopped."""
-        await finish(self._file.write(block))
+        if self.raw is None and self.size + len(block) < LEAST:
+            self._early.append(block)
+            self._known.add(block)
+        else:
+            await finish(self._append(block, executor=self._home.executor))
+
+    def append_now(self, block: bytes = b"") -> HashedFile:
+        """Have all that came, and *block*, in the file; in a thread. Raises OSError."""
+        if self.raw is None:
+            self.raw = self._home.make(self.slot)
+            self.raw.known = self._known
+            self.raw.store(b"".join(self._early))
+            self._early.clear()
+        if block:
+            self.raw.write(block)
+        return self.raw
 
     async def restart(self) -> None:
         """Begin with the first byte again."""
-        self._hold(await self._home.anew(self.slot))
-        self.promise, self.published = None, False
+        self.raw, self.promise, self.published = None, None, False
+        self._known = Known()
+        self._early.clear()
+        await self._home.drop(self.slot)
 
     def spoil(self) -> None:
         """Let nobody carry it on: its bytes are wrong, or may be."""

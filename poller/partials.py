@@ -31,9 +31,8 @@ import aiofiles.os
 import msgspec
 
 from poller import folders
-from poller.digest import Tally
 from poller.order import Key, Order, State
-from poller.partial import HashedFile, Partial, Slot
+from poller.partial import HashedFile, Known, Partial, Slot
 from poller.promise import Promise
 from poller.shield import finish
 from poller.space import Space
@@ -80,7 +79,7 @@ class Partials:
         self._open = aiofiles.os.wrap(self._open_now)
         self._recount = aiofiles.os.wrap(HashedFile.recount)
         self._expect = aiofiles.os.wrap(self._expect_now)
-        self._anew = aiofiles.os.wrap(self._anew_now)
+        self._drop = aiofiles.os.wrap(self._drop_now)
         self._leave = aiofiles.os.wrap(self.leave_now)
         self._listed = aiofiles.os.wrap(self._listed_now)
         self._remove = aiofiles.os.wrap(self._remove_now)
@@ -100,25 +99,31 @@ class Partials:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), f"{slot.name}.part")
         self._begun[slot.name] = None
         try:
-            raw, promise = await finish(self._open(slot, executor=self.executor))
-            while promise is not None and await finish(self._recount(raw, _HASHED, executor=self.executor)):
-                pass
+            raw, promise = await self._opened(slot) if self.knows(slot) else (None, None)
             yield Partial(self, slot, raw, promise)
         except OSError:  # the disk may need the room, and what is on it is doubtful
             self.spoil(slot)
             raise
         finally:
-            if slot.name in self._begun:
+            if self._begun.get(slot.name) is not None:
                 await finish(self._leave(slot, executor=self.executor))
+            self._begun.pop(slot.name, None)
+
+    async def _opened(self, slot: Slot) -> tuple[HashedFile | None, Promise | None]:
+        """Open what there is of a file, and count it; of one that cannot be carried on there is nothing then."""
+        raw: HashedFile | None
+        raw, promise = await finish(self._open(slot, executor=self.executor))
+        while raw is not None and await finish(self._recount(raw, _HASHED, executor=self.executor)):
+            pass
+        return raw, promise
 
     async def expect(self, partial: Partial, promise: Promise) -> None:
         """Hold room for the rest of a file; note what was promised if it can be carried on."""
         await finish(self._expect(partial, promise, executor=self.executor))
 
-    async def anew(self, slot: Slot) -> HashedFile:
-        """Begin a file with its first byte, whatever there is of it."""
-        raw: HashedFile = await finish(self._anew(slot, executor=self.executor))
-        return raw
+    async def drop(self, slot: Slot) -> None:
+        """Close and remove what there is of a file."""
+        await finish(self._drop(slot, executor=self.executor))
 
     def spoil(self, slot: Slot) -> None:
         """Let nobody carry this one on; it goes when its owner leaves it."""
@@ -161,7 +166,6 @@ class Partials:
         """Close a file, and remove it unless it is noted; if that fails, the next start will."""
         if self._closed(slot) and not self.knows(slot):
             self._unlink(slot.name, noted=slot.family in self._noted)
-        del self._begun[slot.name]
 
     def _closed(self, slot: Slot) -> bool:
         """Close a file; tell whether it was open."""
@@ -173,13 +177,13 @@ class Partials:
             raw.close()
         return True
 
-    def _open_now(self, slot: Slot) -> tuple[HashedFile, Promise | None]:
+    def _open_now(self, slot: Slot) -> tuple[HashedFile | None, Promise | None]:
         self._demand()
         sidecar = self._sidecar(slot.name)
         if sidecar is not None and (raw := self._carried_on(slot, sidecar.promise)) is not None:
-            self._noted[slot.family].add(slot.name)
             return raw, sidecar.promise
-        return self._anew_now(slot), None
+        self._drop_now(slot)
+        return None, None
 
     def _carried_on(self, slot: Slot, promise: Promise) -> HashedFile | None:
         """Open what there is of a file. Its last byte is asked for again, so that there always is a rest to ask for."""
@@ -187,18 +191,26 @@ class Partials:
             raw = self._locked(slot, "r+b")
         except FileNotFoundError:
             return None
-        raw.tally = Tally({"sha256", *promise.algorithms})
+        raw.known = Known(promise.algorithms)
         status = os.fstat(raw.fileno())
         if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return None
-        raw.known = status.st_size - (status.st_nlink == 1)
+        raw.before = status.st_size - (status.st_nlink == 1)
         return raw
 
-    def _anew_now(self, slot: Slot) -> HashedFile:
+    def make(self, slot: Slot) -> HashedFile:
+        """Make a file, in a thread, in place of what there is of it."""
+        self._demand()
+        try:
+            return self._locked(slot, "xb")
+        except FileExistsError:  # a process that died left it
+            self._drop_now(slot)
+        return self._locked(slot, "xb")
+
+    def _drop_now(self, slot: Slot) -> None:
         self._closed(slot)
         self.spoil(slot)
         self._remove_now([slot.name])
-        return self._locked(slot, "xb")
 
     def _locked(self, slot: Slot, mode: str) -> HashedFile:
         raw = HashedFile(f"{slot.name}.part", folder=self._folder, space=self._space, mode=mode)
@@ -212,14 +224,15 @@ class Partials:
 
     def _expect_now(self, partial: Partial, promise: Promise) -> None:
         if promise.total is not None:
-            self._space.hold(str(partial.raw.name), promise.total - partial.size)
+            self._space.hold(partial.name, promise.total - partial.size)
+        partial.append_now()
         if promise.resumable and partial.promise is None:
             self._note(Sidecar(slot=partial.slot, boot=self._boot, promise=promise))
 
     def _note(self, sidecar: Sidecar) -> None:
         """Write a sidecar. It needs no sync: after a power cut it is worth nothing."""
         name = f"{sidecar.slot.name}.json"
-        with FileIO(name, "xb", opener=lambda path, flags: folders.create(path, flags, self._folder)) as file:
+        with FileIO(name, "wb", opener=lambda path, flags: folders.create(path, flags, self._folder)) as file:
             file.write(msgspec.json.encode(sidecar))
         self._noted[sidecar.slot.family].add(sidecar.slot.name)
 

@@ -130,7 +130,7 @@ class Publisher:
             raise OSError(errno.ESTALE, "the orders folder was moved or replaced; restart poller", str(self._path))
 
     def _publish_now(self, partial: Partial, wanted: str) -> str:
-        os.fsync(partial.raw.fileno())
+        os.fsync(partial.append_now().fileno())
         self._demand_there()
         above, slash, last = wanted.rpartition("/")
         with folders.descended(self._folder, above) as folder:

@@ -226,10 +226,8 @@ def judge(reply: Reply, *, address: str, reason: str) -> Answer:
     """
     seen: dict[str, Any] = {"reason": reason, "status": reply.status, "address": address}
     match reply.status:
-        case 404:
+        case 404 | 410:
             return Absent(**seen, retry_after=reply.retry_after)
-        case 410:
-            return Gone(**seen)
         case 400 | 405 | 422:
             return Refused(**seen)
         case _:

@@ -283,7 +283,9 @@ class Course:
         if trouble.status == _TOO_MANY and self._flood.add(order.key):
             return Deferred(**told, retry_after=trouble.retry_after)
         reason, wish = self._redact(trouble.reason), trouble.retry_after
-        if _is_outage(trouble) and self.breaker.fail(order.key, reason, self._now(), wish):
+        if _is_outage(trouble) and self.breaker.fail(
+            order.key, reason, self._now(), wish, silent=trouble.status is None
+        ):
             return Locked(**told)
         return trouble
 
@@ -327,7 +329,11 @@ class Course:
         """Tell an order's trouble with its file from everybody's with theirs."""
         if isinstance(outcome, Published):
             self._files.succeed()
-        elif isinstance(outcome, Trouble) and _is_outage(outcome) and not outcome.advanced:
+        elif (
+            isinstance(outcome, Trouble)
+            and (_is_outage(outcome) or outcome.status == _TOO_MANY)
+            and not outcome.advanced
+        ):
             reason, wish = self._redact(outcome.reason), outcome.retry_after
             if self._files.fail(order.key, reason, self._now(), wish):
                 return Deferred(reason=outcome.reason, status=outcome.status, address=outcome.address, retry_after=wish)

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -196,7 +197,8 @@ def _hurry(
     quick = {"backoff_base": 0.002, "backoff_max": 0.01, "absences": 2, "absence_grace": 0.0} | pace
     patch.setattr(app, "Wire", wire)
     patch.setattr(app, "Client", lambda **given: Client(**given, hiccup=hiccup))
-    patch.setattr(app, "Pace", lambda **given: Pace(**given | quick))
+    pace_ = SimpleNamespace(learning=lambda memo=None, **given: Pace.learning(memo, **given | quick))
+    patch.setattr(app, "Pace", pace_)
     patch.setattr(app, "calm_collector", lambda: None)
     if patience is not None:
         patch.setattr(wires, "_PATIENCE", patience)

@@ -40,3 +40,9 @@ def test_a_breaker_opens_on_an_outage_and_not_on_bad_orders() -> None:
     assert lengths == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
     breaker.succeed()
     assert not breaker.pause.on
+
+
+def test_a_breaker_opens_for_a_lone_order_if_nothing_answers() -> None:
+    """There may be no other order that could notice; and what answers has something against this one."""
+    breaker, one = Breaker(), Key("r", "a")
+    assert [breaker.fail(one, "cannot connect", 0.0, silent=True) for _ in range(6)] == [False] * 4 + [True] * 2

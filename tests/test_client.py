@@ -302,7 +302,7 @@ async def test_a_link_that_is_none_is_unsafe() -> None:
 
 
 async def test_a_remote_that_wants_no_login_gets_none() -> None:
-    """A page without auth is asked as it is, and a 401 is then an answer like any other."""
+    """A page without auth is asked as it is; a 401 is then the operator's to mend, and no order's fault."""
     async with hostile() as server:
         remote = grafx(server.base)
         remote.auth = None
@@ -310,7 +310,9 @@ async def test_a_remote_that_wants_no_login_gets_none() -> None:
             client = Client(remote=remote, wire=wire, learn=str, now=float, clock=float, hiccup=0.0)
             server.on(CHECK, answer(202), answer(401))
             assert await ask(client, remote) == NotReady()
-            assert isinstance(await ask(client, remote), Trouble)
+            locked = await ask(client, remote)
+            assert isinstance(locked, Locked)
+            assert "no login is configured" in locked.reason
             assert [seen.path for seen in server.seen] == [CHECK, CHECK]
 
 

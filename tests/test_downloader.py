@@ -15,6 +15,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -351,6 +352,21 @@ async def test_a_stream_that_is_garbled_is_no_file(tmp_path: Path, body: bytes) 
         assert (seen.cause, there.files) == (Cause.WRONG_CONTENT, {})
 
 
+async def test_a_gzip_of_nothing_but_members_is_given_up_at_once(tmp_path: Path) -> None:
+    """Each of them takes a while, and nothing comes of it."""
+    empty = gzip.compress(b"")
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, empty * (MIB // len(empty)), PNG | {"Content-Encoding": "gzip"}))
+        began = time.process_time()
+        outcome = await there.fetch()
+        assert time.process_time() - began < 1
+        assert isinstance(outcome, Trouble)
+        assert "more members" in outcome.reason
+        there.server.on("/file", answer(200, gzip.compress(FILE) * 200, PNG | {"Content-Encoding": "gzip"}))
+        assert isinstance(await there.fetch(), Published)
+        assert there.files == {"T1.png": FILE * 200}
+
+
 async def test_a_bomb_does_not_go_off(tmp_path: Path) -> None:
     """A thousand for one is no file, and no more than a file may have is written of it in any case."""
     async with yard(tmp_path) as there:
@@ -381,6 +397,7 @@ CHECKSUMS: dict[str, Callable[[bytes], tuple[str, str]]] = {
     "content": lambda data: ("Content-Digest", f"sha-256=:{base64('sha256', data)}:"),
     "old": lambda data: ("Digest", f"SHA-256={base64('sha256', data)},md5={base64('md5', data)}"),
     "google": lambda data: ("X-Goog-Hash", f"crc32c=AAAAAA==,md5={base64('md5', data)}"),
+    "microsoft": lambda data: ("X-Ms-Blob-Content-Md5", base64("md5", data)),
     "amazon": lambda data: ("X-Amz-Checksum-Sha256", base64("sha256", data)),
 }
 
@@ -479,7 +496,7 @@ async def test_an_endless_body_takes_no_more_disk_than_a_file_may(tmp_path: Path
     real = HashedFile.write
 
     def write(self: HashedFile, block: bytes) -> int:
-        sizes.append(self.size + len(block))
+        sizes.append(self.known.tally.size + len(block))
         return real(self, block)
 
     async with yard(tmp_path, max_bytes=5 * MIB) as there:

@@ -262,6 +262,16 @@ def test_attempts_count_troubles_in_a_row(script: list[str]) -> None:
         assert (order.state is State.FAILED) == (row == PACE.attempts)
 
 
+def test_a_crowd_is_asked_about_less_and_less() -> None:
+    """A thousand that wait for eight slots do not ask each second."""
+    waits = []
+    for waited in (0.0, 8.0, 80.0, 4000.0):
+        after = decide(replace(FRESH, ready_at=NOW - waited, deadline=NOW + 1e6), Crowded(), NOW, PACE)
+        assert after.due_at is not None
+        waits.append(after.due_at - NOW)
+    assert waits == [1.0, 1.0, 10.0, 60.0]
+
+
 def test_exactly_so_many_troubles_in_a_row_fail_an_order() -> None:
     """The twentieth trouble is the last, and not the nineteenth."""
     order = FRESH

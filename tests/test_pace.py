@@ -225,6 +225,11 @@ def test_the_first_question_waits_for_the_early_finishers() -> None:
     assert KNOWING.first_check(replace(ORDER, opened_at=NOW + 1.0, generation=2)) == NOW + 1.0
 
 
+def test_a_file_is_not_missed_for_what_is_known() -> None:
+    """The first question comes while what was quick this time is still kept."""
+    assert _knowing(window=60.0).first_check(ORDER) == NOW + 30.0
+
+
 def test_few_questions_are_asked_where_much_is_known() -> None:
     """A task of a minute and a half takes three or four questions, where the fixed rule has asked twenty-nine."""
     moment, questions = KNOWING.first_check(ORDER), 1

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller.address import Origin
-from poller.outcome import Absent, Gone, NotReady, Refused, Trouble
+from poller.outcome import Absent, NotReady, Refused, Trouble
 from poller.remote import Aborted, Conversation, Delivery, Denied, Link, Ready, Reply, Request, judge, retry_after
 from tests.strategies import anything
 
@@ -79,8 +79,8 @@ def test_no_retry_after_is_too_odd(text: str) -> None:
     assert wait is None or wait >= 0.0
 
 
-MEANINGS = {404: Absent, 410: Gone, 400: Refused, 405: Refused, 422: Refused}
-FINAL = (Gone, Refused)
+MEANINGS = {404: Absent, 410: Absent, 400: Refused, 405: Refused, 422: Refused}
+FINAL = (Refused,)
 
 
 def test_every_status_has_its_meaning() -> None:

@@ -405,7 +405,7 @@ ANSWERS = (
         "answer 304": said(spelled(304)),
         "answer 404": final("gone", spelled(404), asks=3),
         "answer 404, then good": Row(asked=(answer(404), GOOD), cause=None, spent=0, asks=2, fetches=1),
-        "answer 410": final("gone", spelled(410)),
+        "answer 410": final("gone", spelled(410), asks=3),
         "answer that repeats what it was sent": final("refused", echo(telltale), said="***"),
         "answer failed": final(
             "refused", spelled(200, b'{"state":"failed","detail":"no such font"}'), said="no such font"
@@ -422,11 +422,25 @@ ANSWERS = (
         "answer that is huge": said(spelled(200, b'{"state":"' + b"x" * 2**20 + b'"}'), said="longer than"),
         "answer in UTF-16": said(spelled(200, '{"state":"running"}'.encode("utf-16"))),
         "answer 204 with a body": Row(
-            asked=(script(spelled(204, RUNNING)), answer(410)), cause="gone", spent=0, asks=2, fetches=0
+            asked=(script(spelled(204, RUNNING)), answer(400)), cause="refused", spent=0, asks=2, fetches=0
+        ),
+        "answer 204 with something after it": Row(
+            asked=(script(b"HTTP/1.1 204 No Content\r\n\r\nhello"), answer(400)),
+            cause="refused",
+            spent=0,
+            asks=2,
+            fetches=0,
+        ),
+        "answer 204 with a length": Row(
+            asked=(script(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello"), answer(400)),
+            cause="refused",
+            spent=0,
+            asks=2,
+            fetches=0,
         ),
         "answer, and another one that nobody asked for": Row(
-            asked=(script(RUNNING + spelled(200, b'{"state":"failed"}')), answer(410)),
-            cause="gone",
+            asked=(script(RUNNING + spelled(200, b'{"state":"failed"}')), answer(400)),
+            cause="refused",
             spent=0,
             asks=2,
             fetches=0,

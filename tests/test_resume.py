@@ -463,10 +463,11 @@ async def test_the_same_file_is_not_received_twice_at_once(tmp_path: Path) -> No
     """Neither here nor by another process: who comes second waits, and disturbs nothing."""
     async with yard(tmp_path) as there, yard(tmp_path) as neighbour:
         async with there.publisher.partial(Slot.of(order())) as partial:
+            await partial.expect(Promise(total=None))
             await partial.write(b"half")
             for publisher in (there.publisher, neighbour.publisher):
                 with pytest.raises(OSError, match="part"):
-                    async with publisher.partial(Slot.of(order())):
-                        pass
+                    async with publisher.partial(Slot.of(order())) as other:
+                        await other.expect(Promise(total=None))
             assert partials(there) == {".part": 4}
         assert partials(there) == {}

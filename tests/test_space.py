@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poller import space
-from poller.outcome import Published, Stuck, Trouble
-from poller.space import Space
+from poller.outcome import Deferred, Published, Stuck, Trouble
+from poller.space import DoesNotFit, Space
 from tests.grafx import order
 from tests.hostile import answer, say
 from tests.test_downloader import FILE, MIB, PNG, yard
@@ -95,6 +95,25 @@ async def test_the_reserve_is_kept(tmp_path: Path, framing: str) -> None:
         assert isinstance(outcome, Stuck)
         assert "POLLER_DISK_RESERVE" in outcome.reason
         assert there.files == {}
+
+
+async def test_a_file_that_is_too_large_alone_stops_no_other(tmp_path: Path, disk: Disk) -> None:
+    """Where a good deal is free, it waits by itself: announced, or noticed when it has come to the reserve."""
+    disk.free = 100 * MIB
+    async with yard(tmp_path, max_bytes=2**40) as there:
+        there.server.on("/file", say(b"HTTP/1.1 200 OK\r\nContent-Length: 900000000\r\n\r\n", then="hold"))
+        outcome = await there.fetch()
+        assert isinstance(outcome, Deferred)
+        assert outcome.retry_after == 300.0
+    room = Space(folder=0, keep=0)
+    with pytest.raises(DoesNotFit):
+        room.take("endless", 101 * MIB, had=0)
+    disk.free = MIB
+    with pytest.raises(DoesNotFit):
+        room.take("endless", 2 * MIB, had=99 * MIB)
+    with pytest.raises(OSError, match="No space") as full:
+        room.take("endless", 2 * MIB, had=9 * MIB)
+    assert not isinstance(full.value, DoesNotFit)
 
 
 async def test_a_file_that_does_not_fit_is_not_begun(tmp_path: Path, disk: Disk) -> None:
