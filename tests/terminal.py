@@ -90,6 +90,9 @@ class Counter:
         await self.store.save(after, Event(at=NOW, event=word))
         return after
 
+    def scheduled(self, orders: Sequence[Order]) -> Sequence[Order]:
+        return orders
+
     def added(self, orders: Sequence[Order]) -> None:
         pass
 

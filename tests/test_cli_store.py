@@ -50,6 +50,8 @@ async def service(folder):
     )
     try:
         listening = json.loads(await process.stdout.readline())
+        if listening["event"] == "store":  # these orders are from the future
+            listening = json.loads(await process.stdout.readline())
         assert listening["event"] == "listening"
         yield process, listening["url"]
     finally:

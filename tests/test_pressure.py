@@ -347,7 +347,7 @@ def test_after_a_day_without_the_files_all_is_as_before(down: Trouble) -> None:
 
     async def day() -> None:
         async with yard() as it:
-            names = [f"task-{number:02}" for number in range(30)]
+            names = [f"task-{number:02}" for number in range(8)]
             it.fetcher.outcomes = dict.fromkeys(names, down)
             await it.add(*names, patience=7 * DAY)
             await clock.passes(600.0)
@@ -355,11 +355,11 @@ def test_after_a_day_without_the_files_all_is_as_before(down: Trouble) -> None:
             await clock.passes(DAY)
             assert DAY / 130 < it.fetcher.begun.total() - begun <= DAY / 59
             counts = await it.store.counts()
-            assert (counts[State.PENDING], counts[State.FAILED]) == (30, 0)
+            assert (counts[State.PENDING], counts[State.FAILED]) == (8, 0)
             assert max([(await it.read(name)).attempts for name in names]) <= 2
             it.fetcher.outcomes.clear()
             await clock.passes(120.0)
-            assert (await it.store.counts())[State.DONE] == 30
+            assert (await it.store.counts())[State.DONE] == 8
 
     clock.run(day())
 

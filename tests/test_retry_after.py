@@ -43,11 +43,11 @@ async def obeyed(it: Spine, task_id: str, wait: float, asked: int) -> None:
                 await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize(  # with 429 and 503 the whole remote is left alone for it: test_pressure, test_governor
     ("where", "status"),
     [
-        *product(["question"], [200, 202, 204, 301, 404, 429, 500, 503]),
-        *product(["link"], [202, 204, 301, 403, 404, 429, 500, 503]),
+        *product(["question"], [200, 202, 204, 301, 404, 500]),
+        *product(["link"], [202, 204, 301, 403, 404, 500]),
     ],
 )
 async def test_a_wish_to_wait(where: str, status: int, tmp_path: Path, watch: Watch) -> None:
@@ -60,7 +60,6 @@ async def test_a_wish_to_wait(where: str, status: int, tmp_path: Path, watch: Wa
             body = b'{"state":"running"}' if status == 200 else b""
             path = f"/api/tasks/{task_id}" if where == "question" else f"/files/{task_id}"
             it.server.on(path, answer(status, body, {"Retry-After": write()}))
-            hiccups = 3 if where == "question" and status in {429, 503} else 1
-            await obeyed(it, task_id, wait, hiccups)
+            await obeyed(it, task_id, wait, 1)
             await it.shop.add(f"G{number}")  # an answer between, or it would be an outage
             await it.rest(f"G{number}")

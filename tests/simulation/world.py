@@ -211,7 +211,7 @@ class LifePlan(Plan):
         if self.dead and not self.buried:
             raise Ended
         inner = getattr(func, "func", None)
-        if getattr(inner, "__name__", "") == "write":
+        if getattr(inner, "__name__", "") == "append_now":
             self(0, "write")
 
 
