@@ -196,7 +196,10 @@ TABLE = (
     _setting("ALLOWED_HOSTS", "", _hosts, "Further host names by which callers may reach the hook, with commas."),
     _setting("ALLOWED_ORIGINS", "", _origins, "Origins of web pages that may call the hook, with commas."),
     _setting(
-        "FILENAME", "{task_id}{ext}", _filename, "Name of a file: {task_id} and, of several, {remote}; {batch}, {ext}."
+        "FILENAME",
+        "{task_id}{ext}",
+        _filename,
+        "Name of a file: {task_id} and, of several, {remote}; {batch}, {number}, {ext}.",
     ),
     _setting("INTERVAL_MIN", "1s", _interval, "Shortest wait between two questions about one order."),
     _setting("INTERVAL_MAX", "60s", _interval, "Longest wait between two questions about one order."),
