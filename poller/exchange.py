@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any, cast
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -26,11 +25,14 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from poller.address import Origin
+from poller.patience import Patience
 
 Unreadable = HttpProcessingError
 """What came is no head."""
 
 _CONNECT_TIMEOUT = 15.0
+_DIAL_TIMEOUT = 60.0
+"""For all addresses of a name, its lookup, and the wait for a connection that is free."""
 _LOOKUPS = 16
 """Names looked up at once: more links than that are seldom followed at once."""
 _BEFORE_TARGET = re.compile(r"[^:]+://[^/?#]*")
@@ -44,17 +46,34 @@ class Response:
 
     Attributes:
         headers: as they came.
-        content: the body, as it comes.
     """
 
     def __init__(
-        self, status: int, headers: CIMultiDictProxy[str], content: aiohttp.StreamReader, connection: Connection
+        self,
+        status: int,
+        headers: CIMultiDictProxy[str],
+        content: aiohttp.StreamReader,
+        connection: Connection,
+        patience: Patience,
     ) -> None:
-        self.status, self.headers, self.content = status, headers, content
-        self._connection = connection
+        self.status, self.headers = status, headers
+        self._content, self._connection, self._patience = content, connection, patience
         self._protocol = connection.protocol
         transport = connection.transport
         self._tls: ssl.SSLObject | None = None if transport is None else transport.get_extra_info("ssl_object")
+
+    async def more(self) -> bytes:
+        """Give what has come of the body, or wait until something does; nothing at its end.
+
+        Raises:
+            aiohttp.ClientError, OSError, TimeoutError: what comes from below.
+        """
+        content = self._content
+        piece = content.read_nowait()
+        if not piece and not content.is_eof():
+            with self._patience.limit():
+                piece = await content.readany()
+        return piece
 
     def release(self) -> None:
         """Let go of the connection: it is kept for the next request if the body has come whole, and closed if not."""
@@ -103,7 +122,13 @@ class _Names(aiohttp.ThreadedResolver):
 
 
 class _Handler(ResponseHandler):
-    """Lets a reply that cannot have a body (RFC 9112, 6.3) have none, whatever follows its head."""
+    """Lets a reply that cannot have a body (RFC 9112, 6.3) have none, whatever follows its head.
+
+    Attributes:
+        used: whether its connection has carried a request.
+    """
+
+    used = False
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; what follows the head of such a reply at once is no next one."""
@@ -136,7 +161,7 @@ class Exchange:
 
     Args:
         connections: how many may be open at once.
-        idle_timeout: seconds without a byte after which one is given up.
+        idle_timeout: seconds for which a reply's head, and then each piece of its body, may keep us waiting.
         headers: go with every request that has none of that name.
         ahead: half of the bytes of a body that may come before they are asked for.
         dialling: more for ``aiohttp.TCPConnector``.
@@ -154,10 +179,9 @@ class Exchange:
         self._names = _Names(min(connections, _LOOKUPS))
         dialling["resolver"] = self._names
         self._connector = _Connector(limit=connections, limit_per_host=connections, **dialling)
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT)
-        self._idle_timeout = idle_timeout
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=_DIAL_TIMEOUT, sock_connect=_CONNECT_TIMEOUT)
+        self._patience = Patience(idle_timeout)
         self._ahead = ahead
-        self._used: WeakSet[ResponseHandler] = WeakSet()
         self._headers = tuple(headers.items())
 
     async def close(self) -> None:
@@ -185,7 +209,7 @@ class Exchange:
         named.update(headers)
         sent = _head(method, _target(url), named, body) + (body or b"")
         connection = await self._connector.connect(door, [], self._timeout)
-        kept = connection.protocol in self._used
+        kept = isinstance(connection.protocol, _Handler) and connection.protocol.used
         try:
             return await self._once(connection, method, sent)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
@@ -197,35 +221,33 @@ class Exchange:
     async def _once(self, connection: Connection, method: str, sent: bytes) -> Response:
         try:
             protocol = self._put(connection, method, sent)
-            self._used.add(protocol)
-            return await _answered(protocol, connection)
+            with self._patience.limit():
+                return await self._answered(protocol, connection)
         except BaseException:
             connection.close()
             raise
 
-    def _put(self, connection: Connection, method: str, sent: bytes) -> ResponseHandler:
+    def _put(self, connection: Connection, method: str, sent: bytes) -> _Handler:
         """Write a request, and have the reply parsed; gives where it will come."""
         protocol = connection.protocol
-        if protocol is None or protocol.transport is None:
+        if not isinstance(protocol, _Handler) or protocol.transport is None:
             raise aiohttp.ServerDisconnectedError
+        protocol.used = True
         protocol.set_response_params(
             skip_payload=method == "HEAD",
             read_until_eof=True,
             auto_decompress=False,
-            read_timeout=self._idle_timeout,
             read_bufsize=self._ahead,
         )
         protocol.transport.write(sent)
-        protocol.start_timeout()
         return protocol
 
-
-async def _answered(protocol: ResponseHandler, connection: Connection) -> Response:
-    """Wait for the head that is not an interim one (RFC 9110, 15.2)."""
-    while True:
-        message, content = await protocol.read()
-        if not 100 <= message.code <= 199 or message.code == _SWITCHING:  # noqa: PLR2004 - the RFC's numbers
-            return Response(message.code, message.headers, content, connection)
+    async def _answered(self, protocol: _Handler, connection: Connection) -> Response:
+        """Wait for the head that is not an interim one (RFC 9110, 15.2)."""
+        while True:
+            message, content = await protocol.read()
+            if not 100 <= message.code <= 199 or message.code == _SWITCHING:  # noqa: PLR2004 - the RFC's numbers
+                return Response(message.code, message.headers, content, connection, self._patience)
 
 
 @lru_cache(maxsize=1024)

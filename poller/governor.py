@@ -75,9 +75,9 @@ class Governor:
         Raises:
             Aborted: it would be too long; no turn was taken.
         """
-        self._expected.discard(asyncio.current_task())
         if not (self._rate.bound or self.pause.on):
             return
+        self._expected.discard(asyncio.current_task())
         now = self._clock()
         held = now + max(self.pause.until - self._now(), 0.0)
         wait = self._rate.turn(held) - now

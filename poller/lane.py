@@ -182,16 +182,21 @@ class Lane:
         free = self._may_go()
         if not free:
             return
+        last = None
         for order in await self._store.claim(self.name, limit=free, now=now, until=now + self._limits.lease):
-            if self._withheld[order.key] or self._asks(order.key):
-                self._put_back[order.key] = order
+            step = Step(order, self._asked)
+            if self._is_taken(step.key):
+                self._put_back[step.key] = order
             else:
-                self._step(order, group)
+                self._step(step, group)
+                last = step.key
+        if last is not None:
+            self._note_probe(last)
 
-    def _step(self, order: Order, group: asyncio.TaskGroup) -> None:
+    def _step(self, step: Step, group: asyncio.TaskGroup) -> None:
         self._asking += 1
-        self._note_probe(order.key)
-        step = self._steps[order.key] = Step(order, self._asked)
+        order = step.order
+        self._steps[step.key] = step
         step.task = group.create_task(self._course.take(step), name=f"{order.remote} {order.task_id}")
         self._governor.expect(step.task)
         # Not in the task itself: one that is cancelled before its first turn runs none of its code.
@@ -211,20 +216,24 @@ class Lane:
     def _ended(self, step: Step, _task: asyncio.Task[None]) -> None:
         step.asked()
         if not step.begun:
-            self._put_back[step.order.key] = step.order
-        if self._steps.get(step.order.key) is step:  # else it was due at once, and is being asked about anew
-            del self._steps[step.order.key]
+            self._put_back[step.key] = step.order
+        if self._steps.get(step.key) is step:  # else it was due at once, and is being asked about anew
+            del self._steps[step.key]
         self.wake()
 
     def _asks(self, key: Key) -> bool:
         """Tell whether a step of this order has still to settle: a store that was reopened knows no claims."""
         return key in self._steps and not self._steps[key].settling
 
+    def _is_taken(self, key: Key) -> bool:
+        """Tell whether somebody has this order, and no step of it may be begun."""
+        return key in self._withheld or self._asks(key)
+
     async def _park(self, pause: Pause, now: float) -> None:
         """Claim what is due until the pause is over, or until its own deadline: that is kept all the same."""
         limit, until = self._limits.checks, pause.until
         for order in await self._store.claim(self.name, limit=limit, now=now, until=until):
-            if self._withheld[order.key] or self._asks(order.key):
+            if self._is_taken(order.key):
                 self._put_back[order.key] = order
             elif order.deadline <= now:
                 with suppress(Stale, NotFound):  # the shop was quicker
@@ -261,7 +270,7 @@ class Lane:
     async def _renew(self) -> None:
         """Renew the claims of what is under way, and give back those of what is not, before anything is claimed."""
         now = self._now()
-        for key in [key for key in self._put_back if not self._withheld[key] and not self._asks(key)]:
+        for key in [key for key in self._put_back if not self._is_taken(key)]:
             await self._store.renew([self._put_back.pop(key)], until=now)
         if self._steps and abs(now - self._renewed_at) >= self._limits.lease / 3:
             await self._store.renew([step.order for step in self._steps.values()], until=now + self._limits.lease)

@@ -211,7 +211,7 @@ def _judge(order: Order, outcome: Outcome, now: float, policy: Policy) -> Order:
         case NothingToFetch():
             return replace(_rest(_asked(order), State.DONE), attempts=0, progress=1.0)
         case NotReady():
-            return _wait(replace(order, unready_at=now), outcome, now, policy)
+            return _wait(order, outcome, now, policy, unready_at=now)
         case Absent() if policy.forgives(order, now):
             return _wait(order, NotReady(retry_after=outcome.retry_after), now, policy)
         case Absent() | Gone():
@@ -245,9 +245,9 @@ def _crowd_pause(order: Order, now: float) -> float:
     return min(max(waited * _CROWD_SHARE, _CROWD_PAUSE), _CROWD_PAUSE_MAX)
 
 
-def _wait(order: Order, answer: NotReady, now: float, policy: Policy) -> Order:
+def _wait(order: Order, answer: NotReady, now: float, policy: Policy, **seen: float) -> Order:
     progress = order.progress if answer.progress is None else answer.progress
-    asked = replace(_asked(order), attempts=0, expiries=0, reason=None, progress=progress)
+    asked = replace(order, checks=order.checks + 1, attempts=0, expiries=0, reason=None, progress=progress, **seen)
     return replace(asked, due_at=policy.next_check(asked, now, answer.retry_after))
 
 
@@ -280,7 +280,7 @@ def _renew_link(order: Order, expiry: LinkExpired, now: float, policy: Policy) -
 def _within(order: Order, outcome: Outcome, now: float) -> Order:
     """Keep a waiting order within its deadline."""
     if now < order.deadline or isinstance(outcome, Interrupted):
-        return replace(order, due_at=min(order.due_at or now, order.deadline))
+        return order if (order.due_at or now) <= order.deadline else replace(order, due_at=order.deadline)
     return _fail(order, Cause.DEADLINE, f"the deadline has passed; the last check said: {_said(outcome)}")
 
 

@@ -38,7 +38,7 @@ from poller.shield import complete
 from poller.store import Store
 
 _LAST_CHECK = 5.0
-"""Seconds that a step may take which begins at the deadline or after it."""
+"""Seconds that a question or a download may take which begins at the deadline or after it."""
 _FAR = 3600.0
 """Seconds until a deadline that a question need not be held to: it ends by itself long before."""
 _ROOM = 4
@@ -89,6 +89,7 @@ class Step:
 
     Attributes:
         begun: whether it had its first turn.
+        key: the order's.
         asking: while it has a question's slot.
         settling: once it knows what it has come to; saved, the order may be due again at once.
         task: carries it out.
@@ -97,7 +98,7 @@ class Step:
     task: asyncio.Task[None]
 
     def __init__(self, order: Order, asked: Callable[["Step"], None]) -> None:
-        self.order = order
+        self.order, self.key = order, order.key
         self.begun = self.settling = False
         self.asking = True
         self._asked = asked
@@ -120,19 +121,6 @@ def _tries(pause: Pause, now: float) -> bool:
         return False
     pause.begin(pause.reason, now)
     return True
-
-
-def _limit(left: float) -> float | None:
-    """Say for how many seconds a step may ask, *left* seconds before the deadline; None for as long as it will."""
-    if left > _FAR:
-        return None
-    return left if left > 0 else _LAST_CHECK
-
-
-def _limit_download(limit: asyncio.Timeout, left: float) -> None:
-    """Hold to the deadline what may take for ever."""
-    if limit.when() is None:
-        limit.reschedule(asyncio.get_running_loop().time() + left)
 
 
 class Course:
@@ -207,13 +195,10 @@ class Course:
         """One order's life, a step at a time."""
         order = step.order
         try:
-            async with asyncio.timeout(_limit(order.deadline - self._now())) as limit:
-                answer = await self._ask(order)
-                step.asked()
-                order = self._seen(order, answer)
-                if isinstance(answer, Ready):
-                    _limit_download(limit, order.deadline - self._now())
-                outcome = await self._fetch(order, answer)
+            answer = await self._ask(order)
+            step.asked()
+            order = self._seen(order, answer)
+            outcome = await self._fetch(order, answer)
         except TimeoutError:
             outcome = Trouble(reason="cut short by the deadline")
         except asyncio.CancelledError:
@@ -236,7 +221,8 @@ class Course:
         now = self._now()
         self._mind(outcome, now)
         after = fate.decide(order, outcome, now, self.policy)
-        await self._learn(order, after, now)
+        if habits := self._learned(order, after, now):
+            await self._store.remember(self.remote.name, habits)
         event = tell(outcome, after, now)
         kept = None if event.event in QUIET else event
         if after.state is State.PENDING:
@@ -252,14 +238,24 @@ class Course:
             self.policy.learn(order, now, ready=True)
         return fate.ready(order, now) if isinstance(answer, Ready) else order
 
-    async def _learn(self, before: Order, after: Order, now: float) -> None:
-        """Learn of an order that failed, and keep now and then, with what is saved next, what was learned."""
+    def _learned(self, before: Order, after: Order, now: float) -> Mapping[str, Any] | None:
+        """Learn of an order that failed; give, now and then, what was learned, to be kept with what is saved next."""
         if after.state is State.FAILED and before.ready_at is None:
             self.policy.learn(before, now, ready=False)
-        if habits := self.policy.memo(now):
-            await self._store.remember(self.remote.name, habits)
+        return self.policy.memo(now)
+
+    def _deadline(self, order: Order) -> asyncio.Timeout:
+        """Hold to an order's deadline what might take longer."""
+        left = order.deadline - self._now()
+        return asyncio.timeout(left if left > 0 else _LAST_CHECK)
 
     async def _ask(self, order: Order) -> Answer | Outcome:
+        if order.deadline - self._now() > _FAR:
+            return await self._answer(order)
+        async with self._deadline(order):
+            return await self._answer(order)
+
+    async def _answer(self, order: Order) -> Answer | Outcome:
         answer = await self._asker.ask(self.remote.check(order))
         if isinstance(answer, NeedsConfirming):
             answer = await self._asker.ask(self.remote.confirm(order))
@@ -308,6 +304,10 @@ class Course:
             return Trouble(reason="the remote wants a confirmation of the confirmation")
         if not isinstance(answer, Ready):
             return answer
+        async with self._deadline(order):
+            return await self._download(order, answer)
+
+    async def _download(self, order: Order, answer: Ready) -> Outcome:
         now, files = self._now(), self._files.pause
         if self._disk.on and not _tries(self._disk, now):
             return Stuck(reason=self._disk.reason)

@@ -10,12 +10,11 @@ that neither an odd spelling nor a name that resolves differently the second tim
 import errno
 import os
 import socket
-import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from functools import partial
+from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
@@ -25,7 +24,6 @@ from poller.address import Origin, bare, is_public
 from poller.exchange import Exchange, Response, Unreadable
 from poller.governor import Governor
 from poller.outcome import Locked, Stuck, Trouble, Unsafe
-from poller.patience import Patience
 from poller.remote import Aborted, Request
 
 BLOCK = 2**20
@@ -35,9 +33,6 @@ _LISTS = frozenset(
     {"content-encoding", "transfer-encoding", "digest", "repr-digest", "content-digest", "x-goog-hash", "ratelimit"}
 )
 _HOPS = 5
-_PATIENCE = 60.0
-"""For dialling and the head of a reply, and for each piece of its body: a trickle of headers, of 1xx replies or
-of a chunk's size never idles, and yet brings nothing."""
 _FLOOR_WINDOW = 30.0
 _NOT_PUBLIC = "is not a public address"
 _LOCAL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -54,10 +49,9 @@ class Body:
         framed: whether the end of the body can be told from a cut connection.
     """
 
-    def __init__(self, response: Response, url: str, floor: "Floor", patience: Patience) -> None:
+    def __init__(self, response: Response, url: str, floor: Callable[[], "Floor"]) -> None:
         self._response = response
         self._floor = floor
-        self._patience = patience
         self.status = response.status
         self.url = url
         self.headers: Mapping[str, str] = _headers(response)
@@ -82,14 +76,15 @@ class Body:
             Aborted: it stopped before its end, or for too long.
         """
         pieces, gathered, cut = list[bytes](), 0, None
-        self._floor.begin()
+        floor = self._floor()
         try:
             while piece := await self._piece():
+                floor.pass_on(len(piece), self.url)
                 pieces.append(piece)
                 gathered += len(piece)
                 if gathered >= size:
                     block, pieces, gathered = b"".join(pieces), [], 0
-                    with self._floor.stopped():
+                    with floor.stopped():
                         yield block
             self._demand_end()
         except Aborted as aborted:  # what came before it is worth keeping
@@ -120,15 +115,10 @@ class Body:
 
     async def _piece(self) -> bytes:
         """Give more of the body, and nothing at its end."""
-        content = self._response.content
-        with _Ours(self.url, own=False):
-            piece = content.read_nowait()
-            if not piece and not content.is_eof():
-                with self._patience.limit():
-                    piece = await content.readany()
-        if piece:
-            self._floor.pass_on(len(piece), self.url)
-        return piece
+        try:
+            return await self._response.more()
+        except _THROWN as error:
+            raise _ours(error, self.url, own=False) from None
 
 
 class Floor:
@@ -146,10 +136,9 @@ class Floor:
         self._least = rate * window
         self._window = window
         self._clock = clock
-        self.begin()
+        self._begin()
 
-    def begin(self) -> None:
-        """Begin a window."""
+    def _begin(self) -> None:
         self._since, self._passed = self._clock(), 0
 
     def pass_on(self, count: int, url: str) -> None:
@@ -164,7 +153,7 @@ class Floor:
         if self._passed < self._least:
             reason = f"fewer than {self._least:.0f} bytes came in {self._window:.0f} s"
             raise Aborted(Trouble(reason=reason, address=bare(url)))
-        self.begin()
+        self._begin()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -201,9 +190,7 @@ class Wire:
         self._base = base
         self._governor = governor or Governor(now=time.time, clock=clock)
         self._origins = origins
-        self._floor_rate = floor_rate
-        self._clock = clock
-        self._patience = Patience(max(_PATIENCE, 2 * idle_timeout))
+        self._floor = partial(Floor, rate=floor_rate, window=_FLOOR_WINDOW, clock=clock)
         self._own = _exchange(connections, idle_timeout)
         self._foreign = _exchange(connections, idle_timeout, socket_factory=_public_socket)
 
@@ -244,11 +231,12 @@ class Wire:
         await self._governor.turn(patient=roam)
         own = origin in self._origins
         headers = {**request.headers, **(credentials if origin == self._base else {})}
-        with _Ours(url, own=own), self._patience.limit():
-            exchange = self._own if own else self._foreign
+        exchange = self._own if own else self._foreign
+        try:
             response = await exchange.send(request.method, url, origin, headers, request.body)
-        floor = Floor(rate=self._floor_rate, window=_FLOOR_WINDOW, clock=self._clock)
-        body = Body(response, url.partition("#")[0], floor, self._patience)
+        except _THROWN as error:
+            raise _ours(error, url, own=own) from None
+        body = Body(response, url.partition("#")[0], self._floor)
         if own:
             self._governor.heard(body.status, body.headers, own=origin == self._base)
         return body
@@ -312,44 +300,31 @@ def _absolute(url: str, location: str) -> str:
         return location
 
 
-class _Ours:
-    """Turns what the network throws into an outcome; texts that hold the address are not passed on.
+_THROWN = (aiohttp.ClientError, Unreadable, OSError, ValueError)
+"""What the network throws: TimeoutError and ssl.SSLError are OSErrors, UnicodeError and InvalidURL are ValueErrors."""
+
+
+def _ours(error: Exception, url: str, *, own: bool) -> Aborted:
+    """Turn what the network threw into an outcome; texts that hold the address are not passed on.
 
     Args:
+        error: what it threw.
         url: what was asked.
         own: whether its operator is the one who can mend its certificate.
     """
-
-    __slots__ = ("_own", "_url")
-
-    def __init__(self, url: str, *, own: bool) -> None:
-        self._url, self._own = url, own
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: TracebackType | None) -> None:
-        match error:
-            case None:
-                pass
-            case aiohttp.ClientConnectorCertificateError():
-                reason = f"the certificate is not valid: {error.certificate_error}"
-                outcome = Locked if self._own else Trouble
-                raise Aborted(outcome(reason=reason, address=bare(self._url))) from None
-            case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | UnicodeError():
-                raise Aborted(Unsafe(reason="the address cannot be followed", address=bare(self._url))) from None
-            case aiohttp.ClientError() | Unreadable() | TimeoutError() | ssl.SSLError() | OSError() | ValueError():
-                _give_up(error, self._url)
-            case _:
-                pass
-
-
-def _give_up(error: Exception, url: str) -> NoReturn:
-    if isinstance(error, aiohttp.ClientConnectorError) and _NOT_PUBLIC in str(error.os_error):
-        raise Aborted(Unsafe(reason=f"the address {_NOT_PUBLIC}", address=bare(url))) from None
-    if isinstance(error, OSError) and error.errno in _LOCAL:
-        raise Aborted(Stuck(reason=f"our own machine: {os.strerror(error.errno)}", address=bare(url))) from None
-    raise Aborted(Trouble(reason=_said(error), address=bare(url))) from None
+    address = bare(url)
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            reason = f"the certificate is not valid: {error.certificate_error}"
+            return Aborted((Locked if own else Trouble)(reason=reason, address=address))
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | UnicodeError():
+            return Aborted(Unsafe(reason="the address cannot be followed", address=address))
+        case aiohttp.ClientConnectorError() if _NOT_PUBLIC in str(error.os_error):
+            return Aborted(Unsafe(reason=f"the address {_NOT_PUBLIC}", address=address))
+        case OSError() if error.errno in _LOCAL:
+            return Aborted(Stuck(reason=f"our own machine: {os.strerror(error.errno)}", address=address))
+        case _:
+            return Aborted(Trouble(reason=_said(error), address=address))
 
 
 def _said(error: Exception) -> str:

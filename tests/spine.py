@@ -19,7 +19,6 @@ import pytest
 import structlog
 
 from poller import app, log, settings
-from poller import wire as wires
 from poller.client import Client
 from poller.order import Key, Order
 from poller.pace import Pace
@@ -150,7 +149,6 @@ async def spine(
     *,
     tls: Any = None,
     unframed: str = "twice",
-    patience: float | None = None,
     clock: Callable[[], float] = time.monotonic,
     pace: dict[str, Any] | None = None,
     hiccup: float = 0.0,
@@ -162,7 +160,7 @@ async def spine(
     listening = {"ssl": tls} if tls is not None else {}
     async with AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        _hurry(patch, built, patience=patience, clock=clock, pace=pace or {}, hiccup=hiccup)
+        _hurry(patch, built, clock=clock, pace=pace or {}, hiccup=hiccup)
         server = await stack.enter_async_context(hostile(**listening))
         server.base = server.base.replace("127.0.0.1", host)
         other = await stack.enter_async_context(hostile())
@@ -183,7 +181,6 @@ def _hurry(
     patch: pytest.MonkeyPatch,
     built: list[Wire],
     *,
-    patience: float | None,
     clock: Callable[[], float],
     pace: dict[str, Any],
     hiccup: float,
@@ -200,8 +197,6 @@ def _hurry(
     pace_ = SimpleNamespace(learning=lambda memo=None, **given: Pace.learning(memo, **given | quick))
     patch.setattr(app, "Pace", pace_)
     patch.setattr(app, "calm_collector", lambda: None)
-    if patience is not None:
-        patch.setattr(wires, "_PATIENCE", patience)
 
 
 def _settings(tmp_path: Path, it: Spine, unframed: str) -> settings.Settings:

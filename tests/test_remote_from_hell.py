@@ -123,7 +123,7 @@ GZIP = gzip.compress(FILE)
 BOMB = gzip.compress(bytes(2**22))
 RUNNING = spelled(200, b'{"state":"running"}')
 LINE = b"HTTP/1.1 200 OK\r\n"
-IMPATIENT = {"idle_timeout": 0.2, "patience": 0.4}
+IMPATIENT = {"idle_timeout": 0.2}
 
 
 def hurried() -> float:

@@ -21,7 +21,6 @@ from poller import exchange
 from poller import wire as wires
 from poller.address import Origin
 from poller.outcome import Locked, Outcome, Stuck, Trouble, Unsafe
-from poller.patience import Patience
 from poller.remote import Aborted, Request
 from poller.wire import BLOCK, Body, Floor, Wire
 from tests.grafx import grafx, wired
@@ -202,18 +201,16 @@ async def test_garbage_is_trouble(raw: bytes) -> None:
         (b"", b"H" * 1024),
     ],
 )
-async def test_an_endless_head_is_given_up(head: bytes, piece: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_head_is_given_up(head: bytes, piece: bytes) -> None:
     """Headers without end, one header without end, a chunk size without end, a status line without end."""
-    monkeypatch.setattr(wires, "_PATIENCE", 0.05)
     async with hostile() as server, wired(grafx(server.base), idle_timeout=0.05) as wire:
         server.on("/x", endlessly(head, piece))
         async with asyncio.timeout(10):
             assert isinstance(await outcome(wire, f"{server.base}/x{SIGNED}"), Trouble)
 
 
-async def test_interim_replies_without_end_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_interim_replies_without_end_are_given_up() -> None:
     """Each of them is a sign of life, so only a limit on the whole head ends it."""
-    monkeypatch.setattr(wires, "_PATIENCE", 0.05)
     async with hostile() as server, wired(grafx(server.base), idle_timeout=0.05) as wire:
         server.on("/x", endlessly(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10))
         async with asyncio.timeout(10):
@@ -365,9 +362,14 @@ async def test_a_dripping_body_is_given_up() -> None:
     time = iter(range(0, 10**9, 20))
     async with hostile() as server, wired(grafx(server.base), clock=lambda: next(time), floor_rate=1e9) as wire:
         server.on("/x", endlessly(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 100))
-        seen = await outcome(wire, f"{server.base}/x{SIGNED}")
-        assert isinstance(seen, Trouble)
-        assert "in 30 s" in seen.reason
+        with (
+            await wire.send(Request(method="GET", url=f"{server.base}/x"), {}) as body,
+            pytest.raises(Aborted) as raised,
+        ):
+            async for _ in body.blocks():
+                pass
+        assert isinstance(raised.value.outcome, Trouble)
+        assert "in 30 s" in raised.value.outcome.reason
 
 
 async def test_our_own_slowness_is_not_held_against_the_remote() -> None:
@@ -726,18 +728,9 @@ class Cut:
     status, headers = 200, CIMultiDictProxy(CIMultiDict({"Content-Length": "100"}))
 
     def __init__(self, *pieces: bytes) -> None:
-        self.content = self
         self._pieces = list(pieces)
 
-    def read_nowait(self) -> bytes:
-        """Nothing has come by now."""
-        return b""
-
-    def is_eof(self) -> bool:
-        """More is to come."""
-        return False
-
-    async def readany(self) -> bytes:
+    async def more(self) -> bytes:
         """Give a piece; after the last one, break off."""
         if self._pieces:
             return self._pieces.pop(0)
@@ -746,8 +739,8 @@ class Cut:
 
 async def test_what_came_before_a_cut_is_handed_on() -> None:
     """It was gathered for a block that never got full; whoever goes on later has it."""
-    floor = Floor(rate=0.0, window=30.0, clock=lambda: 0.0)
-    body = Body(Cut(b"a" * 6, b"b" * 6, b"c"), "https://x.example/", floor, Patience(60.0))  # type: ignore[arg-type]
+    cut = Cut(b"a" * 6, b"b" * 6, b"c")
+    body = Body(cut, "https://x.example/", lambda: Floor(rate=0.0, window=30.0, clock=lambda: 0.0))  # type: ignore[arg-type]
     came = body.blocks(10)
     assert [await anext(came), await anext(came)] == [b"aaaaaabbbbbb", b"c"]
     with pytest.raises(Aborted):

@@ -221,7 +221,12 @@ TABLE = (
     ),
     _setting("MAX_FILE_BYTES", "10GiB", _size, "Largest file that is stored; a larger one fails its order."),
     _setting("DISK_RESERVE", "1GiB", units.size, "Bytes that downloads leave free on the disk of the orders folder."),
-    _setting("IDLE_TIMEOUT", "30s", _duration, "Silence after which a connection to a remote is given up."),
+    _setting(
+        "IDLE_TIMEOUT",
+        "30s",
+        _duration,
+        "Longest wait for the head of a reply, and then for each piece of its body.",
+    ),
     _setting("FLOOR_RATE", "1KiB", _size, "Bytes per second below which a download is given up, over half a minute."),
     _setting("MAX_PENDING", "1000000", _positive, "Orders not at rest, beyond which the hook takes no more (429)."),
     _setting("RETENTION", "30d", _duration, "How long orders at rest are remembered; their files stay."),

@@ -40,9 +40,13 @@ class Claims:
     def first_lapse(self, remote: str) -> tuple[float, int] | None:
         """Give the claim that lapses first, as time and id; entries of those that were prolonged or ended go."""
         heap, orders = self._lapses[remote], self._orders[remote]
-        while heap and (heap[0][1] not in orders or _lapse(orders[heap[0][1]]) != heap[0][0]):
+        while heap:
+            lapse, doc_id = first = heap[0]
+            claimed = orders.get(doc_id)
+            if claimed is not None and claimed.due_at == lapse:
+                return first
             heapq.heappop(heap)
-        return heap[0] if heap else None
+        return None
 
     def take(self, remote: str) -> None:
         """Drop the entry that ``first_lapse`` gave."""

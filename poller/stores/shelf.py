@@ -18,7 +18,7 @@ from poller.event import Event
 from poller.order import Key, Order, State
 from poller.store import History, Page, Query
 from poller.stores.claims import Claims
-from poller.stores.index import LATEST, MOST_IDS, EventHead, Events, Head
+from poller.stores.index import LATEST, MOST_IDS, EventHead, Events, Head, Index
 from poller.stores.journal import Change, DocId, Put
 from poller.stores.listing import Listing, Value
 from poller.stores.live import LiveStorage, Sink
@@ -159,7 +159,7 @@ class Shelf:
             NotFound, Stale: it is not the next version of anything.
         """
         doc_id = self._id((order.remote, order.task_id))
-        before = self._claims.get(order.remote, doc_id) or _head(self._orders.lines[doc_id])
+        before = self._claims.get(order.remote, doc_id) or _head(self._lines[doc_id])
         succeed(before, order)
         if event is None:
             self._storage.commit([self._put(doc_id, order)])
@@ -245,24 +245,27 @@ class Shelf:
 
     def next_due(self, remote: str) -> float | None:
         """Tell when the remote's next order is due, or its next claim lapses."""
-        first = self._first(remote)
+        first, _ = self._first(remote)
         return None if first is None else first[0]
 
-    def _first(self, remote: str) -> tuple[float, int] | None:
-        entries = (self._index.first_due(remote, self._due_at), self._claims.first_lapse(remote))
-        return min((entry for entry in entries if entry is not None), default=None)
+    def _first(self, remote: str) -> tuple[tuple[float, int] | None, Index | Claims]:
+        """Give what is due first, as time and id, and where it stands."""
+        due, lapse = self._index.first_due(remote, self._due_at), self._claims.first_lapse(remote)
+        if due is None or (lapse is not None and lapse < due):
+            return lapse, self._claims
+        return due, self._index
 
     def _take(self, remote: str, now: float) -> int | None:
-        """Take the longest due from whichever heap it stands in; None if nothing is due."""
-        first = self._first(remote)
+        """Take the longest due; None if nothing is due."""
+        first, where = self._first(remote)
         if first is None or first[0] > now:
             return None
-        (self._claims if first == self._claims.first_lapse(remote) else self._index).take(remote)
+        where.take(remote)
         return first[1]
 
     def _due_at(self, doc_id: int) -> float | None:
         """Tell when an order is due, if it waits and is not claimed."""
-        line = self._orders.lines.get(doc_id)
+        line = self._lines.get(doc_id)
         if line is None:
             return None
         head = _head(line)
@@ -271,11 +274,16 @@ class Shelf:
 
     # --- Below ---
 
+    @property
+    def _lines(self) -> Mapping[DocId, bytes]:
+        """The orders, as lines of JSON."""
+        return self._storage.lines(ORDERS)
+
     def _read(self, doc_id: int, remote: str) -> Order:
-        return self._claims.get(remote, doc_id) or _order(self._orders.lines[doc_id])
+        return self._claims.get(remote, doc_id) or _order(self._lines[doc_id])
 
     def _known(self, doc_id: int) -> Order:
-        order = _order(self._orders.lines[doc_id])
+        order = _order(self._lines[doc_id])
         return self._claims.get(order.remote, doc_id) or order
 
     def _id(self, key: tuple[str, str]) -> int:
