@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol
 
+from poller.digest import Block
+
 STEP = 2**18
 """Bytes decoded at a time: about a millisecond of the loop's time."""
 RATIO = 100
@@ -33,7 +35,7 @@ def known(header: str | None) -> str | None:
 class Decoder(Protocol):
     """Makes the file of the bytes of the wire."""
 
-    def feed(self, block: bytes) -> Iterator[bytes]:
+    def feed(self, block: Block) -> Iterator[Block]:
         """Give what becomes of *block*, piece by piece."""
         ...
 
@@ -50,7 +52,7 @@ def decoder(encoding: str) -> Decoder:
 class AsItIs:
     """Nothing was done to the file."""
 
-    def feed(self, block: bytes) -> Iterator[bytes]:
+    def feed(self, block: Block) -> Iterator[Block]:
         """Give *block* as it is."""
         yield block
 
@@ -66,14 +68,14 @@ class Inflater:
         self._stream = zlib.decompressobj(_GZIP) if encoding == "gzip" else None
         self._taken = self._given = self._members = 0
 
-    def feed(self, block: bytes) -> Iterator[bytes]:
+    def feed(self, block: Block) -> Iterator[Block]:
         """Give what becomes of *block*, in pieces of at most ``STEP`` bytes.
 
         Raises:
             Garbled: it cannot be decoded, or too much becomes of it.
         """
         for place in range(0, len(block), _SLICE):
-            yield from self._fed(block[place : place + _SLICE])
+            yield from self._fed(bytes(block[place : place + _SLICE]))
 
     def _fed(self, block: bytes) -> Iterator[bytes]:
         self._taken += len(block)

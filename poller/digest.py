@@ -8,7 +8,10 @@ ETag is no checksum, whatever it looks like.
 import hashlib
 from base64 import b64decode
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+
+Block: TypeAlias = bytes | memoryview
+"""Some of a file's bytes; one that is a view is good until the next is asked for."""
 
 _ALGORITHMS = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}
 """Names on the wire (RFC 3230, RFC 9530, Google's storage) and in ``hashlib``."""
@@ -37,7 +40,7 @@ class Tally:
         self.size = 0
         self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: Block) -> None:
         """Let *block* pass."""
         self.size += len(block)
         for each in self._hashes.values():

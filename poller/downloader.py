@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from poller import content, decoding
 from poller.decoding import Garbled
-from poller.digest import Tally
+from poller.digest import Block, Tally
 from poller.guard import Guard, Head, Received, is_wrong
 from poller.order import Order
 from poller.outcome import Deferred, File, Outcome, Published, Stuck, Trouble, Unsafe
@@ -23,7 +23,7 @@ from poller.space import DoesNotFit
 class Body(Head, Protocol):
     """A response whose body is still to come; see ``wire.Body``."""
 
-    def blocks(self) -> AsyncGenerator[bytes, None]:
+    def blocks(self) -> AsyncGenerator[Block, None]:
         """Give the body in large blocks; raises Aborted if it stops before its end."""
         ...
 
@@ -73,7 +73,7 @@ class Partial(Received, Protocol):
         """Get ready for what is promised; raises OSError if there is no room for it."""
         ...
 
-    async def write(self, block: bytes) -> None:
+    async def write(self, block: Block) -> None:
         """Append; raises OSError."""
         ...
 

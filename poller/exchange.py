@@ -26,6 +26,7 @@ from yarl import URL
 
 from poller.address import Origin
 from poller.patience import Patience
+from poller.tap import Tap
 
 Unreadable = HttpProcessingError
 """What came is no head."""
@@ -38,6 +39,8 @@ _LOOKUPS = 16
 _BEFORE_TARGET = re.compile(r"[^:]+://[^/?#]*")
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _SWITCHING = 101
+_WORTH_TAPPING = 2**20
+"""Bytes: a rest that is smaller comes in a few pieces anyhow."""
 _NO_BODY = re.compile(rb"HTTP/1\.[01] (?:204|304)(?!\d)")
 
 
@@ -60,7 +63,22 @@ class Response:
         self._content, self._connection, self._patience = content, connection, patience
         self._protocol = connection.protocol
         transport = connection.transport
+        self._transport = transport
         self._tls: ssl.SSLObject | None = None if transport is None else transport.get_extra_info("ssl_object")
+        self._tap: Tap | None = None
+
+    def tap(self, length: int) -> tuple[bytes, Tap | None]:
+        """Give what has come of a body of *length* bytes; the rest flows through the tap, if there can be one.
+
+        Raises:
+            aiohttp.ClientError, OSError: what comes from below.
+        """
+        came = self._content.read_nowait()
+        left, transport = length - len(came), self._transport
+        if transport is not None and self._tls is None and left >= _WORTH_TAPPING:
+            end = transport.get_extra_info("socket")
+            self._tap = None if end is None else Tap(transport, end.fileno(), left, self._patience)
+        return came, self._tap
 
     async def more(self) -> bytes:
         """Give what has come of the body, or wait until something does; nothing at its end.
@@ -77,6 +95,8 @@ class Response:
 
     def release(self) -> None:
         """Let go of the connection: it is kept for the next request if the body has come whole, and closed if not."""
+        if self._tap is not None and self._tap.close():
+            self._content.feed_eof()
         self._connection.release()
 
     def was_cut(self) -> bool:

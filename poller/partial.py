@@ -17,7 +17,7 @@ import msgspec
 
 from poller import folders
 from poller.content import HEAD
-from poller.digest import Tally
+from poller.digest import Block, Tally
 from poller.order import Order
 from poller.promise import Promise
 from poller.shield import finish
@@ -75,7 +75,7 @@ class Known:
         self.tally = Tally({"sha256", *algorithms})
         self.head = b""
 
-    def add(self, block: bytes) -> None:
+    def add(self, block: Block) -> None:
         """Count and hash what follows."""
         self.tally.update(block)
         self.head += block[: HEAD - len(self.head)]
@@ -101,13 +101,13 @@ class HashedFile(FileIO):
         self.known = Known()
         self.before = 0
 
-    def write(self, block: bytes) -> int:  # type: ignore[override]
+    def write(self, block: Block) -> int:  # type: ignore[override]
         """Write all of *block*."""
         self.store(block)
         self.known.add(block)
         return len(block)
 
-    def store(self, block: bytes) -> None:
+    def store(self, block: Block) -> None:
         """Write all of *block*, which is known already."""
         self._space.take(str(self.name), len(block), had=self.tell())
         rest = memoryview(block)
@@ -217,15 +217,15 @@ class Partial:
         if promise.total is None or promise.total >= LEAST:
             await self._home.expect(self, promise)
 
-    async def write(self, block: bytes) -> None:
+    async def write(self, block: Block) -> None:
         """Append *block*; if cancelled, not before the thread that writes has stopped."""
         if self.raw is None and self.size + len(block) < LEAST:
-            self._early.append(block)
+            self._early.append(bytes(block))
             self._known.add(block)
         else:
             await finish(self._append(block, executor=self._home.executor))
 
-    def append_now(self, block: bytes = b"") -> HashedFile:
+    def append_now(self, block: Block = b"") -> HashedFile:
         """Have all that came, and *block*, in the file; in a thread. Raises OSError."""
         if self.raw is None:
             self.raw = self._home.make(self.slot)

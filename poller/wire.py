@@ -7,24 +7,31 @@ a public address. That is decided at dial time, on the address that will be dial
 that neither an odd spelling nor a name that resolves differently the second time slips by.
 """
 
+import asyncio
 import errno
 import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from functools import partial
-from typing import Any, Self
+from itertools import cycle
+from typing import Any, Self, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
 from poller import __version__
 from poller.address import Origin, bare, is_public
+from poller.digest import Block
 from poller.exchange import Exchange, Response, Unreadable
 from poller.governor import Governor
 from poller.outcome import Locked, Stuck, Trouble, Unsafe
 from poller.remote import Aborted, Request
+from poller.shield import finish
+from poller.tap import Tap
+
+T = TypeVar("T")
 
 BLOCK = 2**20
 """Bytes gathered before they are handed on: each write is a thread's errand, so few large ones win."""
@@ -69,14 +76,33 @@ class Body:
         """Let go of the connection."""
         self._response.release()
 
-    async def blocks(self, size: int = BLOCK) -> AsyncGenerator[bytes, None]:
-        """Give the body in blocks of at least *size* bytes, the last one excepted.
+    async def blocks(self, size: int = BLOCK) -> AsyncGenerator[Block, None]:
+        """Give the body in blocks of about *size* bytes; each is good until the next is asked for.
 
         Raises:
             Aborted: it stopped before its end, or for too long.
         """
-        pieces, gathered, cut = list[bytes](), 0, None
         floor = self._floor()
+        came, tap = self._tapped()
+        if tap is None:
+            blocks: AsyncGenerator[Block, None] = self._gathered(came, size, floor)
+        else:
+            blocks = ahead(self._drawn(came, tap, size, floor))
+        async with aclosing(blocks):
+            async for block in blocks:
+                yield block
+
+    def _tapped(self) -> tuple[bytes, Tap | None]:
+        """Take the rest of a body straight from its socket if its length is known."""
+        if self.length is None or "transfer-encoding" in self.headers:
+            return b"", None
+        try:
+            return self._response.tap(self.length)
+        except _THROWN as error:
+            raise _ours(error, self.url, own=False) from None
+
+    async def _gathered(self, came: bytes, size: int, floor: "Floor") -> AsyncGenerator[Block, None]:
+        pieces, gathered, cut = [came], len(came), None
         try:
             while piece := await self._piece():
                 floor.pass_on(len(piece), self.url)
@@ -89,10 +115,35 @@ class Body:
             self._demand_end()
         except Aborted as aborted:  # what came before it is worth keeping
             cut = aborted
-        if pieces:
+        if gathered:
             yield b"".join(pieces)
         if cut is not None:
             raise cut
+
+    async def _drawn(self, came: bytes, tap: Tap, size: int, floor: "Floor") -> AsyncGenerator[Block, None]:
+        rooms = cycle([memoryview(bytearray(max(size, len(came)))) for _ in range(2)])
+        room, filled, cut = next(rooms), len(came), None
+        room[:filled] = came
+        while tap.left and cut is None:
+            try:
+                while filled < size and tap.left:
+                    filled += await self._draw(tap, room[filled:], floor)
+            except Aborted as aborted:  # what came before it is worth keeping
+                cut = aborted
+            if filled:
+                with floor.stopped():
+                    yield room[:filled]
+            room, filled = next(rooms), 0
+        if cut is not None:
+            raise cut
+
+    async def _draw(self, tap: Tap, room: memoryview, floor: "Floor") -> int:
+        try:
+            count = await tap.draw(room)
+        except _THROWN as error:
+            raise _ours(error, self.url, own=False) from None
+        floor.pass_on(count, self.url)
+        return count
 
     def _demand_end(self) -> None:
         """Make sure that a body which nothing but its end ends was not cut there, as far as the connection tells."""
@@ -119,6 +170,21 @@ class Body:
             return await self._response.more()
         except _THROWN as error:
             raise _ours(error, self.url, own=False) from None
+
+
+async def ahead(blocks: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """Get each block while the one before it is dealt with."""
+    step = asyncio.ensure_future(anext(blocks, None))
+    try:
+        while (block := await step) is not None:
+            step = asyncio.ensure_future(anext(blocks, None))
+            yield block
+    finally:
+        step.cancel()
+        await finish(asyncio.wait([step]))
+        if not step.cancelled():
+            step.exception()
+        await blocks.aclose()
 
 
 class Floor:

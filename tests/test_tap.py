@@ -1,0 +1,137 @@
+"""The tap: a large body taken straight from its socket is whole or refused, and its connection is good or closed."""
+
+import asyncio
+import os
+
+import pytest
+
+from poller.outcome import Trouble
+from poller.remote import Aborted, Request
+from poller.tap import Tap
+from poller.wire import BLOCK, Body, Wire
+from tests.grafx import grafx, wired
+from tests.hostile import Hostile, answer, hostile, reply, say
+
+SIZE = 3 * BLOCK + 7
+SENT = os.urandom(SIZE)
+
+
+async def opened(wire: Wire, server: Hostile, path: str = "/x") -> Body:
+    """Open an address."""
+    return await wire.send(Request(method="GET", url=f"{server.base}{path}"), {})
+
+
+async def taken(body: Body, into: bytearray | None = None) -> bytes:
+    """Take a body whole, and whatever comes of it into a buffer."""
+    came = bytearray() if into is None else into
+    async for block in body.blocks():
+        came += block
+    return bytes(came)
+
+
+def handles() -> int:
+    """Count the open files of this process."""
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
+
+
+async def test_its_connection_carries_the_next_request() -> None:
+    """A dial for every large file would cost a handshake each; no handle is left of the tap."""
+    async with hostile() as server, wired(grafx(server.base)) as wire:
+        server.on("/x", answer(200, SENT))
+        before = None
+        for _ in range(3):
+            with await opened(wire, server) as body:
+                assert await taken(body) == SENT
+            before = before or handles()
+        assert (server.dials, handles()) == (1, before)
+
+
+@pytest.mark.parametrize("then", ["close", "reset"])
+@pytest.mark.parametrize("missing", [1, BLOCK])
+async def test_a_body_that_is_cut_is_trouble_after_all_that_came(missing: int, then: str) -> None:
+    """What came is handed on first, as far as a reset lets it; the connection is good for nothing."""
+    cut = reply(200, SENT)[:-missing]
+    async with hostile() as server, wired(grafx(server.base)) as wire:
+        server.on("/x", say(cut, then=then), answer(200, b"next"))
+        came = bytearray()
+        with await opened(wire, server) as body, pytest.raises(Aborted) as raised:
+            await taken(body, came)
+        assert isinstance(raised.value.outcome, Trouble)
+        assert SENT.startswith(bytes(came))
+        assert len(came) == SIZE - missing or then == "reset"
+        with await opened(wire, server) as body:
+            assert await taken(body) == b"next"
+        assert server.dials == 2
+
+
+async def test_what_follows_a_body_answers_nobody() -> None:
+    """Somebody else's reply behind the file would be the answer to the next question."""
+    async with hostile() as server, wired(grafx(server.base)) as wire:
+        server.on("/x", say(reply(200, SENT) + reply(200, b"poison")))
+        server.on("/next", answer(200, b"good"))
+        with await opened(wire, server) as body:
+            assert await taken(body) == SENT
+        with await opened(wire, server, "/next") as body:
+            assert await taken(body) == b"good"
+
+
+async def test_who_stops_in_the_middle_leaves_no_handle_and_no_connection() -> None:
+    """A file larger than it may be is let go of after its first blocks."""
+    async with hostile() as server, wired(grafx(server.base)) as wire:
+        server.on("/x", answer(200, SENT))
+        with await opened(wire, server) as body:
+            blocks = body.blocks()
+            assert len(await anext(blocks)) >= BLOCK
+            await blocks.aclose()
+        with await opened(wire, server) as body:
+            assert await taken(body) == SENT
+        assert server.dials == 2
+
+
+async def test_silence_in_the_middle_is_given_up() -> None:
+    """The limit is the connection's, whoever reads from it."""
+    async with hostile() as server, wired(grafx(server.base), idle_timeout=0.05) as wire:
+        server.on("/x", say(reply(200, SENT)[: -BLOCK // 2], then="hold"))
+        with await opened(wire, server) as body, pytest.raises(Aborted) as raised:
+            await taken(body)
+        assert isinstance(raised.value.outcome, Trouble)
+        assert raised.value.outcome.reason == "the remote went silent"
+
+
+async def test_only_what_is_large_and_of_known_length_is_tapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks have to be parsed, and a small file is here with its head."""
+    tapped: list[int] = []
+    real = Tap.draw
+
+    async def draw(self: Tap, room: memoryview) -> int:
+        count = await real(self, room)
+        tapped.append(count)
+        return count
+
+    monkeypatch.setattr(Tap, "draw", draw)
+    async with hostile() as server, wired(grafx(server.base)) as wire:
+        server.on("/small", answer(200, SENT[: BLOCK // 2]))
+        server.on("/chunked", answer(200, SENT, framing="chunked"))
+        server.on("/close", answer(200, SENT, framing="close"))
+        for path, size in (("/small", BLOCK // 2), ("/chunked", SIZE), ("/close", SIZE)):
+            with await opened(wire, server, path) as body:
+                assert await taken(body) == SENT[:size]
+        assert not tapped
+        server.on("/large", answer(200, SENT))
+        with await opened(wire, server, "/large") as body:
+            assert await taken(body) == SENT
+        assert sum(tapped) > BLOCK
+
+
+async def test_nothing_is_left_over_of_a_task_that_is_cancelled() -> None:
+    """The block that was being got ahead is given up with it."""
+    async with hostile() as server, wired(grafx(server.base)) as wire:
+        server.on("/x", say(reply(200, SENT)[: -BLOCK // 2], then="hold"))
+        with await opened(wire, server) as body:
+            task = asyncio.create_task(taken(body))
+            while not (tap := body._response._tap) or tap.left > BLOCK:
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert not [task for task in asyncio.all_tasks() if "_drawn" in repr(task) or "anext" in repr(task)]
