@@ -123,15 +123,20 @@ async def test_only_what_is_large_and_of_known_length_is_tapped(monkeypatch: pyt
         assert sum(tapped) > BLOCK
 
 
-async def test_nothing_is_left_over_of_a_task_that_is_cancelled() -> None:
-    """The block that was being got ahead is given up with it."""
+@pytest.mark.parametrize("waiting", [True, False])
+async def test_nothing_is_left_over_of_who_stops(waiting: bool) -> None:
+    """The block that is got ahead is given up with its taker, whether he waits for it or is busy with another."""
     async with hostile() as server, wired(grafx(server.base)) as wire:
         server.on("/x", say(reply(200, SENT)[: -BLOCK // 2], then="hold"))
         with await opened(wire, server) as body:
-            task = asyncio.create_task(taken(body))
-            while not (tap := body._response._tap) or tap.left > BLOCK:
-                await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([task])
-            assert task.cancelled()
-            assert not [task for task in asyncio.all_tasks() if "_drawn" in repr(task) or "anext" in repr(task)]
+            if waiting:
+                task = asyncio.create_task(taken(body))
+                while not (tap := body._response._tap) or tap.left > BLOCK:
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+            else:
+                blocks = body.blocks()
+                await anext(blocks)
+                await blocks.aclose()
+            assert not [task for task in asyncio.all_tasks() if "anext" in repr(task)]
