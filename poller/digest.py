@@ -38,16 +38,31 @@ class Tally:
 
     def __init__(self, algorithms: Collection[str]) -> None:
         self.size = 0
+        self._kept: list[bytes] = []
         self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
 
     def update(self, block: Block) -> None:
         """Let *block* pass."""
+        self.hash_kept()
         self.size += len(block)
         for each in self._hashes.values():
             each.update(block)
 
+    def keep(self, block: bytes) -> None:
+        """Let *block* pass, and hash it later, in the thread of whoever asks for a digest first."""
+        self.size += len(block)
+        self._kept.append(block)
+
+    def hash_kept(self) -> None:
+        """Hash what was kept."""
+        for block in self._kept:
+            for each in self._hashes.values():
+                each.update(block)
+        self._kept.clear()
+
     def hex(self, algorithm: str) -> str:
         """Give the digest of all that has passed."""
+        self.hash_kept()
         return self._hashes[algorithm].hexdigest()
 
 

@@ -32,8 +32,41 @@ def descended(folder: int, path: str) -> Iterator[int]:
 
 
 def create(path: str, flags: int, folder: int) -> int:
-    """Open a new file, with our mode whatever the umask."""
-    handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode=FILE_MODE, dir_fd=folder)
+    """Open a new file."""
+    return _ours(os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode=FILE_MODE, dir_fd=folder))
+
+
+def nameless(folder: int) -> int:
+    """Open a new file that has no name until it is linked to one, and is gone with its last handle; see open(2)."""
+    return _ours(os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode=FILE_MODE, dir_fd=folder))
+
+
+def link(handle: int, name: str, folder: int) -> None:
+    """Give an open file a name that nobody has; see linkat(2).
+
+    Raises:
+        FileExistsError: somebody has it.
+    """
+    os.link(f"/proc/self/fd/{handle}", name, dst_dir_fd=folder, follow_symlinks=True)
+
+
+def takes_nameless(folder: int) -> bool:
+    """Try whether a file without a name can be made, and be given one: not every system and file system can."""
+    probe = "nameless"
+    try:
+        handle = nameless(folder)
+        try:
+            link(handle, probe, folder)
+            os.unlink(probe, dir_fd=folder)
+        finally:
+            os.close(handle)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def _ours(handle: int) -> int:
+    """Give a new file our mode, whatever the umask."""
     try:
         os.fchmod(handle, FILE_MODE)
     except OSError:

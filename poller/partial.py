@@ -8,6 +8,7 @@ and published in one errand. Only a larger one is made while it comes.
 import os
 from collections.abc import Collection, Mapping
 from concurrent.futures import Executor
+from functools import lru_cache
 from hashlib import blake2b
 from io import FileIO
 from typing import NamedTuple, Protocol
@@ -54,13 +55,17 @@ class Slot(NamedTuple):
     @property
     def family(self) -> str:
         """What the names of all partials of the order's generation begin with."""
-        whose = msgspec.json.encode([self.remote, self.task_id, self.generation])
-        return blake2b(whose, digest_size=16).hexdigest()
+        return _family(self.remote, self.task_id, self.generation)
 
     @property
     def name(self) -> str:
         """The partial's name, without an extension."""
         return f"{self.family}-{2 * self.number + self.second}"
+
+
+@lru_cache(maxsize=1024)
+def _family(remote: str, task_id: str, generation: int) -> str:
+    return blake2b(msgspec.json.encode([remote, task_id, generation]), digest_size=16).hexdigest()
 
 
 class Known:
@@ -78,7 +83,16 @@ class Known:
     def add(self, block: Block) -> None:
         """Count and hash what follows."""
         self.tally.update(block)
-        self.head += block[: HEAD - len(self.head)]
+        self._begin(block)
+
+    def keep(self, block: bytes) -> None:
+        """Count what follows, and hash it later."""
+        self.tally.keep(block)
+        self._begin(block)
+
+    def _begin(self, block: Block) -> None:
+        if len(self.head) < HEAD:
+            self.head += block[: HEAD - len(self.head)]
 
 
 class HashedFile(FileIO):
@@ -88,15 +102,22 @@ class HashedFile(FileIO):
         name: within *folder*, an open directory.
         space: what it takes its room from.
         mode: ``xb`` for a new one, ``r+b`` for one to go on with.
+        nameless: whether it has no name, whatever it is called, until it is given one.
 
     Attributes:
+        nameless: as given.
         known: of its bytes.
         before: bytes that were there before, and are still to be counted.
     """
 
-    def __init__(self, name: str, *, folder: int, space: Space, mode: str = "xb") -> None:
+    def __init__(self, name: str, *, folder: int, space: Space, mode: str = "xb", nameless: bool = False) -> None:
         opened = folders.create if mode == "xb" else folders.reach
-        super().__init__(name, mode, opener=lambda path, flags: opened(path, flags, folder))
+        super().__init__(
+            name,
+            mode,
+            opener=lambda path, flags: folders.nameless(folder) if nameless else opened(path, flags, folder),
+        )
+        self.nameless = nameless
         self._space = space
         self.known = Known()
         self.before = 0
@@ -140,6 +161,10 @@ class Home(Protocol):
 
     def make(self, slot: Slot) -> HashedFile:
         """Make a file, in a thread, in place of what there is of it."""
+        ...
+
+    def make_whole(self, slot: Slot) -> HashedFile:
+        """Make a file, in a thread, of which all is here: nobody will ever carry it on, and it needs no name yet."""
         ...
 
     def knows(self, slot: Slot) -> bool:
@@ -221,20 +246,28 @@ class Partial:
         """Append *block*; if cancelled, not before the thread that writes has stopped."""
         if self.raw is None and self.size + len(block) < LEAST:
             self._early.append(bytes(block))
-            self._known.add(block)
+            self._known.keep(self._early[-1])
         else:
             await finish(self._append(block, executor=self._home.executor))
 
     def append_now(self, block: Block = b"") -> HashedFile:
         """Have all that came, and *block*, in the file; in a thread. Raises OSError."""
-        if self.raw is None:
-            self.raw = self._home.make(self.slot)
-            self.raw.known = self._known
-            self.raw.store(b"".join(self._early))
-            self._early.clear()
+        raw = self.raw or self._poured(self._home.make(self.slot))
         if block:
-            self.raw.write(block)
-        return self.raw
+            raw.write(block)
+        return raw
+
+    def whole_now(self) -> HashedFile:
+        """Have all of it in the file, for it is whole; in a thread. Raises OSError."""
+        return self.raw or self._poured(self._home.make_whole(self.slot))
+
+    def _poured(self, raw: HashedFile) -> HashedFile:
+        """Pour what is in memory into a new file."""
+        self.raw, raw.known = raw, self._known
+        raw.store(b"".join(self._early))
+        self._early.clear()
+        self.tally.hash_kept()
+        return raw
 
     async def restart(self) -> None:
         """Begin with the first byte again."""

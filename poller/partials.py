@@ -76,6 +76,7 @@ class Partials:
         self._space = Space(folder=folder, keep=keep)
         self._boot = boot
         self._demand = demand
+        self._takes_nameless = folders.takes_nameless(folder)
         self._open = aiofiles.os.wrap(self._open_now)
         self._recount = aiofiles.os.wrap(HashedFile.recount)
         self._expect = aiofiles.os.wrap(self._expect_now)
@@ -168,14 +169,14 @@ class Partials:
             self._unlink(slot.name, noted=slot.family in self._noted)
 
     def _closed(self, slot: Slot) -> bool:
-        """Close a file; tell whether it was open."""
+        """Close a file; tell whether it was open, and has a name."""
         raw, self._begun[slot.name] = self._begun[slot.name], None
         if raw is None:
             return False
         self._space.let_go(str(raw.name))
         with suppress(OSError):
             raw.close()
-        return True
+        return not raw.nameless
 
     def _open_now(self, slot: Slot) -> tuple[HashedFile | None, Promise | None]:
         self._demand()
@@ -206,6 +207,14 @@ class Partials:
         except FileExistsError:  # a process that died left it
             self._drop_now(slot)
         return self._locked(slot, "xb")
+
+    def make_whole(self, slot: Slot) -> HashedFile:
+        """Make a file, in a thread, that needs no name before its final one, if the file system has such."""
+        if not self._takes_nameless:
+            return self.make(slot)
+        raw = HashedFile(f"{slot.name}.part", folder=self._folder, space=self._space, nameless=True)
+        self._begun[slot.name] = raw
+        return raw
 
     def _drop_now(self, slot: Slot) -> None:
         self._closed(slot)

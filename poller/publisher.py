@@ -2,7 +2,8 @@
 
 The order of acts, none of which may be left out or swapped:
 
-1. the partial is written in ``.partial/`` inside the folder, so that it is on the same file system,
+1. the partial is written in ``.partial/`` inside the folder, so that it is on the same file system (a small
+   one has no name there, where the file system allows that),
 2. verified (the downloader's business),
 3. fsynced,
 4. **linked** to its final name, which fails if that name is taken, as a rename would not,
@@ -16,9 +17,10 @@ the next start removes it, or goes on with it (see ``partials``).
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from hashlib import file_digest
 from pathlib import Path
 
@@ -28,11 +30,14 @@ from poller import filename, folders
 from poller.errors import ConfigurationError
 from poller.order import Order
 from poller.outcome import File
-from poller.partial import Partial, Slot
+from poller.partial import HashedFile, Partial, Slot
 from poller.partials import Partials
+from poller.together import Together
 
 PARTIALS = ".partial"
 _VERSIONS = 1000
+_MANY = 64
+"""Small files that are published at once."""
 
 
 class Publisher:
@@ -69,7 +74,8 @@ class Publisher:
         self._path = folder
         self._folder, self._inner = _open(folder)
         self.partials = Partials(folder=self._inner, executor=executor, keep=keep, boot=boot, demand=self._demand_there)
-        self._publish = aiofiles.os.wrap(self._publish_now)
+        self._large = aiofiles.os.wrap(self._publish_now)
+        self._small = Together(self._publish_now, executor=executor, most=_MANY, turns=2)
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -101,7 +107,7 @@ class Publisher:
             The file, and whether other bytes held its name.
         """
         wanted = self._wanted(order, ext, number)
-        name: str = await self._publish(partial, wanted, executor=self._executor)
+        name = await self._published(_Whole(partial, wanted))
         file = File(
             name=name,
             size=partial.size,
@@ -110,6 +116,16 @@ class Publisher:
             published_at=self._now(),
         )
         return file, name != wanted
+
+    async def _published(self, whole: "_Whole") -> str:
+        """Publish a small file with all others that are whole by now; a large one by itself, for it takes longer."""
+        if whole.partial.raw is None:
+            return await self._small.do(whole)
+        result: str | Exception
+        (result,) = await self._large([whole], executor=self._executor)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def _wanted(self, order: Order, ext: str, number: int | None) -> str:
         pattern = order.filename or self._pattern
@@ -129,26 +145,95 @@ class Publisher:
         if there is None or (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
             raise OSError(errno.ESTALE, "the orders folder was moved or replaced; restart poller", str(self._path))
 
-    def _publish_now(self, partial: Partial, wanted: str) -> str:
-        os.fsync(partial.append_now().fileno())
-        self._demand_there()
-        above, slash, last = wanted.rpartition("/")
-        with folders.descended(self._folder, above) as folder:
-            name = self._link(partial, folder, last)
-            os.fsync(folder)
-        self.partials.leave_now(partial.slot)
-        return above + slash + name
+    def _publish_now(self, files: "Sequence[_Whole]") -> "Sequence[str | Exception]":
+        """Publish files; what stands in one's way is no other's trouble."""
+        for step in (_Whole.write, _Whole.hurry, _Whole.sync):
+            for file in files:
+                file.attempt(step)
+        by_folder = defaultdict[str, list[_Whole]](list)
+        for file in files:
+            if file.error is None:
+                by_folder[file.above].append(file)
+        for above, some in by_folder.items():
+            try:
+                self._demand_there()
+                self._name(above, some)
+            except OSError as error:
+                for file in some:
+                    file.error = error
+        for file in files:
+            if file.error is None:
+                self.partials.leave_now(file.partial.slot)
+        return [file.error or file.name for file in files]
 
-    def _link(self, partial: Partial, folder: int, wanted: str) -> str:
+    def _name(self, above: str, files: "Sequence[_Whole]") -> None:
+        with folders.descended(self._folder, above) as folder:
+            for file in files:
+                file.attempt(lambda file: file.be_named(self._named(file.partial, file.raw, folder, file.last)))
+            os.fsync(folder)
+
+    def _named(self, partial: Partial, raw: HashedFile, folder: int, wanted: str) -> str:
+        """Give a file the name that is *wanted*, or that of its next version; tell which."""
         for number in range(1, _VERSIONS):
             name = wanted if number == 1 else filename.version(wanted, number)
             try:
-                os.link(partial.name, name, src_dir_fd=self._inner, dst_dir_fd=folder, follow_symlinks=False)
+                self._link(partial, raw, folder, name)
             except FileExistsError:
                 if not _holds(folder, name, partial):
                     continue
             return name
         raise OSError(errno.EMLINK, f"{_VERSIONS} versions are there already", wanted)
+
+    def _link(self, partial: Partial, raw: HashedFile, folder: int, name: str) -> None:
+        if raw.nameless:
+            folders.link(raw.fileno(), name, folder)
+        else:
+            os.link(partial.name, name, src_dir_fd=self._inner, dst_dir_fd=folder, follow_symlinks=False)
+
+
+class _Whole:
+    """A file that is whole, on its way to its name.
+
+    Attributes:
+        raw: the file.
+        above, last: the folder within ours, and the name in it, that it should get.
+        name: its path, once it has one.
+        error: what stood in its way.
+    """
+
+    raw: HashedFile
+
+    def __init__(self, partial: Partial, wanted: str) -> None:
+        self.partial = partial
+        self.above, _, self.last = wanted.rpartition("/")
+        self.name = wanted
+        self.error: OSError | None = None
+
+    def attempt(self, step: "Callable[[_Whole], None]") -> None:
+        """Go a step further, unless something stood in the way of an earlier one."""
+        try:
+            if self.error is None:
+                step(self)
+        except OSError as error:
+            self.error = error
+
+    def write(self) -> None:
+        """Have all of it in the file."""
+        self.raw = self.partial.whole_now()
+
+    def hurry(self) -> None:
+        """Have the disk begin with it: of many that have begun, one sync waits for nearly all; see posix_fadvise(2)."""
+        if hasattr(os, "posix_fadvise"):
+            with suppress(OSError):
+                os.posix_fadvise(self.raw.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def sync(self) -> None:
+        """Have its bytes on the disk."""
+        os.fsync(self.raw.fileno())
+
+    def be_named(self, last: str) -> None:
+        """Note the name that it has got."""
+        self.name = f"{self.above}/{last}" if self.above else last
 
 
 def _open(folder: Path) -> tuple[int, int]:

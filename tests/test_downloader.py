@@ -716,8 +716,8 @@ async def test_a_cancellation_during_the_last_publishing_comes_too_late(
         go_on.wait(20)
         real(*args, **named)
 
-    monkeypatch.setattr(publishers.os, "link", link)
     async with yard(tmp_path) as there:
+        monkeypatch.setattr(publishers.os, "link", link)
         there.server.on("/pdf", answer(200, FILE, {"Content-Type": "application/pdf"}))
         task = asyncio.create_task(there.fetch(*paths))
         await linking.wait()
