@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from poller import folders
 from poller import partial as parts
 from poller import publisher as publishers
 from poller.content import HEAD
@@ -31,10 +32,15 @@ from tests.grafx import order
 DATA = b"%PDF-1.7\x00" + bytes(range(256)) * 100
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every file with its first byte, as large ones are."""
-    monkeypatch.setattr(parts, "LEAST", 0)
+@pytest.fixture(params=["large", "small", "small, on a file system where a file needs a name"], autouse=True)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make every file with its first byte, as large ones are, or when it is whole, in either way."""
+    if request.param == "large":
+        monkeypatch.setattr(parts, "LEAST", 0)
+    elif request.param != "small":
+        monkeypatch.setattr(folders, "takes_nameless", lambda _: False)
+    kind: str = request.param
+    return kind
 
 
 @pytest.fixture
@@ -85,6 +91,7 @@ def handles() -> int:
 # --- publishing
 
 
+@pytest.mark.parametrize("kind", ["large"], indirect=True)
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
 async def test_a_file_is_published_whole(tmp_path: Path, executor: ThreadPoolExecutor, umask: int) -> None:
     """Its bytes, its mode whatever the umask, its description; until then nothing is seen, afterwards nothing else."""
@@ -110,7 +117,9 @@ async def test_a_file_is_published_whole(tmp_path: Path, executor: ThreadPoolExe
     assert published.stat().st_nlink == 1
 
 
-async def test_the_order_of_acts(tmp_path: Path, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_order_of_acts(
+    tmp_path: Path, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     """Written, synced, linked, the directory synced, and only then is the partial let go."""
     acts: list[str] = []
     root = tmp_path / "orders"
@@ -133,7 +142,11 @@ async def test_the_order_of_acts(tmp_path: Path, executor: ThreadPoolExecutor, m
             spy("mkdir", lambda name: f"mkdir {name}")
             await publisher.publish(partial, order(), media_type="", ext=".pdf")
     part = partial.name
-    assert acts == [f"sync .partial/{part}", "mkdir a", "sync .", "link T1.pdf", "sync a", f"unlink {part}"]
+    if kind == "small":
+        assert acts.pop(0).endswith("(deleted)")  # as proc(5) says of what has no name
+    else:
+        assert (acts.pop(0), acts.pop()) == (f"sync .partial/{part}", f"unlink {part}")
+    assert acts == ["mkdir a", "sync .", "link T1.pdf", "sync a"]
 
 
 async def test_a_small_file_is_one_errand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -501,6 +514,7 @@ class Gated(ThreadPoolExecutor):
         assert not left_behind, "the thread went on alone"
 
 
+@pytest.mark.parametrize("kind", ["large"], indirect=True)
 @pytest.mark.parametrize("stage", ["write", "end"])
 async def test_a_cancellation_waits_for_the_thread(tmp_path: Path, stage: str) -> None:
     """Whatever it is at, nothing changes under whoever comes next, no file stays and no handle leaks."""
