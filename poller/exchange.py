@@ -26,7 +26,7 @@ from yarl import URL
 
 from poller.address import Origin
 from poller.patience import Patience
-from poller.tap import Tap
+from poller.tap import Tap, tapped
 
 Unreadable = HttpProcessingError
 """What came is no head."""
@@ -75,9 +75,8 @@ class Response:
         """
         came = self._content.read_nowait()
         left, transport = length - len(came), self._transport
-        if transport is not None and self._tls is None and left >= _WORTH_TAPPING:
-            end = transport.get_extra_info("socket")
-            self._tap = None if end is None else Tap(transport, end.fileno(), left, self._patience)
+        if transport is not None and left >= _WORTH_TAPPING:
+            self._tap = tapped(transport, left, self._patience)
         return came, self._tap
 
     async def more(self) -> bytes:

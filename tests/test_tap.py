@@ -2,6 +2,10 @@
 
 import asyncio
 import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -14,6 +18,19 @@ from tests.hostile import Hostile, answer, hostile, reply, say
 
 SIZE = 3 * BLOCK + 7
 SENT = os.urandom(SIZE)
+
+
+@pytest.fixture(params=["plain", "tls"])
+def listening(request: pytest.FixtureRequest, tls: ssl.SSLContext, trusted: None) -> dict[str, Any]:
+    """Say how the server listens."""
+    return {"ssl": tls} if request.param == "tls" else {}
+
+
+@asynccontextmanager
+async def served(listening: dict[str, Any], **more: Any) -> AsyncIterator[tuple[Hostile, Wire]]:
+    """Run a server, and a wire to it."""
+    async with hostile(**listening) as server, wired(grafx(server.base), **more) as wire:
+        yield server, wire
 
 
 async def opened(wire: Wire, server: Hostile, path: str = "/x") -> Body:
@@ -34,9 +51,9 @@ def handles() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names alone
 
 
-async def test_its_connection_carries_the_next_request() -> None:
+async def test_its_connection_carries_the_next_request(listening: dict[str, Any]) -> None:
     """A dial for every large file would cost a handshake each; no handle is left of the tap."""
-    async with hostile() as server, wired(grafx(server.base)) as wire:
+    async with served(listening) as (server, wire):
         server.on("/x", answer(200, SENT))
         before = None
         for _ in range(3):
@@ -48,10 +65,12 @@ async def test_its_connection_carries_the_next_request() -> None:
 
 @pytest.mark.parametrize("then", ["close", "reset"])
 @pytest.mark.parametrize("missing", [1, BLOCK])
-async def test_a_body_that_is_cut_is_trouble_after_all_that_came(missing: int, then: str) -> None:
+async def test_a_body_that_is_cut_is_trouble_after_all_that_came(
+    listening: dict[str, Any], missing: int, then: str
+) -> None:
     """What came is handed on first, as far as a reset lets it; the connection is good for nothing."""
     cut = reply(200, SENT)[:-missing]
-    async with hostile() as server, wired(grafx(server.base)) as wire:
+    async with served(listening) as (server, wire):
         server.on("/x", say(cut, then=then), answer(200, b"next"))
         came = bytearray()
         with await opened(wire, server) as body, pytest.raises(Aborted) as raised:
@@ -64,9 +83,9 @@ async def test_a_body_that_is_cut_is_trouble_after_all_that_came(missing: int, t
         assert server.dials == 2
 
 
-async def test_what_follows_a_body_answers_nobody() -> None:
+async def test_what_follows_a_body_answers_nobody(listening: dict[str, Any]) -> None:
     """Somebody else's reply behind the file would be the answer to the next question."""
-    async with hostile() as server, wired(grafx(server.base)) as wire:
+    async with served(listening) as (server, wire):
         server.on("/x", say(reply(200, SENT) + reply(200, b"poison")))
         server.on("/next", answer(200, b"good"))
         with await opened(wire, server) as body:
@@ -75,9 +94,9 @@ async def test_what_follows_a_body_answers_nobody() -> None:
             assert await taken(body) == b"good"
 
 
-async def test_who_stops_in_the_middle_leaves_no_handle_and_no_connection() -> None:
+async def test_who_stops_in_the_middle_leaves_no_handle_and_no_connection(listening: dict[str, Any]) -> None:
     """A file larger than it may be is let go of after its first blocks."""
-    async with hostile() as server, wired(grafx(server.base)) as wire:
+    async with served(listening) as (server, wire):
         server.on("/x", answer(200, SENT))
         with await opened(wire, server) as body:
             blocks = body.blocks()
@@ -88,9 +107,9 @@ async def test_who_stops_in_the_middle_leaves_no_handle_and_no_connection() -> N
         assert server.dials == 2
 
 
-async def test_silence_in_the_middle_is_given_up() -> None:
+async def test_silence_in_the_middle_is_given_up(listening: dict[str, Any]) -> None:
     """The limit is the connection's, whoever reads from it."""
-    async with hostile() as server, wired(grafx(server.base), idle_timeout=0.05) as wire:
+    async with served(listening, idle_timeout=0.2) as (server, wire):
         server.on("/x", say(reply(200, SENT)[: -BLOCK // 2], then="hold"))
         with await opened(wire, server) as body, pytest.raises(Aborted) as raised:
             await taken(body)
@@ -98,7 +117,9 @@ async def test_silence_in_the_middle_is_given_up() -> None:
         assert raised.value.outcome.reason == "the remote went silent"
 
 
-async def test_only_what_is_large_and_of_known_length_is_tapped(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_what_is_large_and_of_known_length_is_tapped(
+    listening: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Chunks have to be parsed, and a small file is here with its head."""
     tapped: list[int] = []
     real = Tap.draw
@@ -109,7 +130,7 @@ async def test_only_what_is_large_and_of_known_length_is_tapped(monkeypatch: pyt
         return count
 
     monkeypatch.setattr(Tap, "draw", draw)
-    async with hostile() as server, wired(grafx(server.base)) as wire:
+    async with served(listening) as (server, wire):
         server.on("/small", answer(200, SENT[: BLOCK // 2]))
         server.on("/chunked", answer(200, SENT, framing="chunked"))
         server.on("/close", answer(200, SENT, framing="close"))
@@ -124,9 +145,9 @@ async def test_only_what_is_large_and_of_known_length_is_tapped(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("waiting", [True, False])
-async def test_nothing_is_left_over_of_who_stops(waiting: bool) -> None:
+async def test_nothing_is_left_over_of_who_stops(listening: dict[str, Any], waiting: bool) -> None:
     """The block that is got ahead is given up with its taker, whether he waits for it or is busy with another."""
-    async with hostile() as server, wired(grafx(server.base)) as wire:
+    async with served(listening) as (server, wire):
         server.on("/x", say(reply(200, SENT)[: -BLOCK // 2], then="hold"))
         with await opened(wire, server) as body:
             if waiting:
