@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 import backoff
 
 from poller.address import Origin, bare
+from poller.body import Body
 from poller.keyring import Keyring
 from poller.outcome import Locked, Outcome, Trouble
 from poller.patience import Patience
 from poller.remote import Aborted, Answer, Auth, Conversation, Denied, Link, Remote, Reply, Request, retry_after
-from poller.wire import Body, Wire
+from poller.wire import Wire
 
 T = TypeVar("T")
 

@@ -7,14 +7,11 @@ interim replies are passed over, and that a connection which the remote closed w
 replaced once. For this we call what aiohttp does not document; so its version is pinned closely.
 """
 
-import asyncio
 import re
-import socket
 import ssl
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -25,6 +22,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from poller.address import Origin
+from poller.names import Names
 from poller.patience import Patience
 from poller.tap import Tap, tapped
 
@@ -115,31 +113,6 @@ class Response:
         return False
 
 
-class _Names(aiohttp.ThreadedResolver):
-    """Looks names up in threads of its own: slow ones would fill the common threads, and hold up everybody's.
-
-    Args:
-        threads: how many names at once.
-    """
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(cast("asyncio.AbstractEventLoop", self))  # all that it asks of a loop are the next two
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="names")
-
-    async def getaddrinfo(self, *args: Any, **hints: Any) -> Any:
-        """Find a name's addresses."""
-        ask = partial(socket.getaddrinfo, *args, **hints)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-
-    async def getnameinfo(self, *args: Any) -> Any:
-        """Spell an address."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, socket.getnameinfo, *args)
-
-    async def close(self) -> None:
-        """Look up nothing more."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
 class _Handler(ResponseHandler):
     """Lets a reply that cannot have a body (RFC 9112, 6.3) have none, whatever follows its head.
 
@@ -195,7 +168,7 @@ class Exchange:
         ahead: int = 2**16,
         **dialling: Any,
     ) -> None:
-        self._names = _Names(min(connections, _LOOKUPS))
+        self._names = Names(min(connections, _LOOKUPS))
         dialling["resolver"] = self._names
         self._connector = _Connector(limit=connections, limit_per_host=connections, **dialling)
         self._timeout = aiohttp.ClientTimeout(total=None, connect=_DIAL_TIMEOUT, sock_connect=_CONNECT_TIMEOUT)

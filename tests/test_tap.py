@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from poller.body import BLOCK, Body
 from poller.outcome import Trouble
 from poller.remote import Aborted, Request
 from poller.tap import Tap
-from poller.wire import BLOCK, Body, Wire
+from poller.wire import Wire
 from tests.grafx import grafx, wired
 from tests.hostile import Hostile, answer, hostile, reply, say
 

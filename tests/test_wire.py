@@ -20,9 +20,11 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from poller import exchange
 from poller import wire as wires
 from poller.address import Origin
+from poller.body import BLOCK, Body
+from poller.floor import Floor
 from poller.outcome import Locked, Outcome, Stuck, Trouble, Unsafe
 from poller.remote import Aborted, Request
-from poller.wire import BLOCK, Body, Floor, Wire
+from poller.wire import Wire
 from tests.grafx import grafx, wired
 from tests.hostile import Hostile, answer, endlessly, hostile, reply, say
 from tests.remote_from_hell import close, hang_up, marks, rst, script, until
