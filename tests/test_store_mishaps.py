@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from poller.errors import StoreError, StoreUnavailable
 from poller.order import Key, State
 from poller.store import Query
-from poller.stores import folding, pages, shelf, tinydb
+from poller.stores import folding, pages, shelf, tinydb, turns
 from poller.stores.care.verify import verify
 from poller.stores.files import Files
 from poller.stores.journal import Create, encode
@@ -94,7 +94,7 @@ def hold(monkeypatch):
 
     def holding(slices):
         held = Held(slices)
-        monkeypatch.setattr(tinydb._Turn, "over", held.over)
+        monkeypatch.setattr(turns.Turn, "over", held.over)
         return held
 
     return holding

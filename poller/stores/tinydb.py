@@ -6,9 +6,6 @@ disk, and the disk is never asked twice for what one sync can do.
 """
 
 import asyncio
-import gc
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -36,14 +33,11 @@ from poller.stores.rules import admit
 from poller.stores.search import condition, is_indexed, likely
 from poller.stores.shelf import Found, Shelf
 from poller.stores.snapshot import Snapshot
+from poller.stores.turns import Turn, background
 
 T = TypeVar("T")
 _SLICE = 50
 """How many orders are looked at before we look at the clock."""
-_TURN = 0.002
-"""Seconds after which others get their turn."""
-_SWITCH = 0.000_05
-"""Seconds for which a thread keeps the interpreter that another one wants, while there is work in the background."""
 _FORGOTTEN = 200
 """How many orders are forgotten in one commit."""
 
@@ -168,7 +162,7 @@ class TinyStore:
             return shelf.page(query)
         listing: Listing[Found] = Listing(query)
         wanted, hopeful, ids = condition(query), likely(query), shelf.ids(query)
-        turn = _Turn()
+        turn = Turn()
         while some := list(islice(ids, _SLICE)):
             if shelf is not self._shelf:
                 return await self.search(query)
@@ -202,7 +196,7 @@ class TinyStore:
         """Drop orders at rest that last changed before *before*, with their histories."""
         forgotten = 0
         ids = self._shelf.resting()
-        turn = _Turn()
+        turn = Turn()
         while some := list(islice(ids, _FORGOTTEN)):
             forgotten += self._shelf.forget(some, before)
             await self._commits.settle()
@@ -255,7 +249,7 @@ class TinyStore:
             with suppress(StoreUnavailable):
                 await self._commits.close()
             await self._folded()
-            with _background:
+            with background:
                 await self._run(self._put_away)
             self._pool.shutdown(wait=False)
 
@@ -268,7 +262,7 @@ class TinyStore:
     # --- The files ---
 
     async def _load(self, look: Callable[[], Snapshot]) -> None:
-        with _background:
+        with background:
             self._shelf = await finish(self._run(self._read, look))
         for remote, seconds in self._shelf.catch_up(self._now()).items():
             self._report(
@@ -317,51 +311,6 @@ class TinyStore:
             await asyncio.wait([self._folding])
 
 
-class _Turn:
-    """What others must wait for: not much longer than ``_TURN`` at a time."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic()
-
-    async def over(self) -> None:
-        """Let others have theirs, if this one lasted long enough."""
-        if time.monotonic() - self._began > _TURN:
-            await asyncio.sleep(0)
-            self._began = time.monotonic()
-
-
-class _Background:
-    """Lets others go on while stores are read or folded: they get their turn soon, and nothing is collected.
-
-    A thread that waits for the interpreter asks for it when nobody gave it away during one switch
-    interval. Whoever reads and sums up files gives it away every millisecond by himself, for some
-    microseconds in which nobody has woken up yet; with an interval as long as that, nobody ever
-    asks, and the event loop is held up for 20 to 90 ms at a time.
-    """
-
-    def __init__(self) -> None:
-        self._inside = 0
-        self._before = (True, 0.005)
-
-    def __enter__(self) -> None:
-        if not self._inside:
-            self._before = (gc.isenabled(), sys.getswitchinterval())
-            gc.disable()
-            sys.setswitchinterval(_SWITCH)
-        self._inside += 1
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._inside -= 1
-        if kind is None:
-            gc.freeze()  # else every full collection would look at all that was loaded
-        if not self._inside:
-            collecting, interval = self._before
-            sys.setswitchinterval(interval)
-            if collecting:
-                gc.enable()
-
-
-_background = _Background()
 _decode = msgspec.json.Decoder(Order).decode
 
 
