@@ -9,7 +9,7 @@ replaced once. For this we call what aiohttp does not document; so its version i
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -197,9 +197,8 @@ class Exchange:
             aiohttp.ClientError, Unreadable, OSError, TimeoutError, ValueError: what comes from below.
         """
         door = _door(origin, self._headers)
-        named = CIMultiDict(door.headers)
-        named.update(headers)
-        sent = _head(method, _target(url), named, body) + (body or b"")
+        fields = _fields(origin, self._headers, (*headers.items(), *_framing(method, headers, body)))
+        sent = _head(method, _target(url), fields) + (body or b"")
         connection = await self._connector.connect(door, [], self._timeout)
         kept = isinstance(connection.protocol, _Handler) and connection.protocol.used
         try:
@@ -254,18 +253,42 @@ def _target(url: str) -> str:
     return target if target.startswith("/") else f"/{target}"
 
 
-def _head(method: str, target: str, headers: CIMultiDict[str], body: bytes | None) -> bytes:
-    """Write a request's head.
+def _framing(method: str, headers: Mapping[str, str], body: bytes | None) -> Iterator[tuple[str, str]]:
+    """Give the headers that a body needs, or one that might have been sent (RFC 9110, 8.6)."""
+    if body is None and method in _BODILESS:
+        return
+    given = {name.lower() for name in headers}
+    if body and "content-type" not in given:
+        yield "Content-Type", "application/octet-stream"
+    if "content-length" not in given:
+        yield "Content-Length", str(len(body or b""))
+
+
+@lru_cache(maxsize=256)
+def _fields(origin: Origin, ours: tuple[tuple[str, str], ...], theirs: tuple[tuple[str, str], ...]) -> str:
+    """Write a head's fields; questions have the same ones again and again.
 
     Raises:
         ValueError: there is a line break within one of its lines, or a NUL.
     """
-    if body:
-        headers.setdefault("Content-Type", "application/octet-stream")
-    if body is not None or method not in _BODILESS:
-        headers.setdefault("Content-Length", str(len(body or b"")))
-    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-    head = "\r\n".join(lines)
-    if not head.count("\r") == head.count("\n") == len(lines) - 1 or "\0" in head:
+    named = CIMultiDict(_door(origin, ours).headers)
+    named.update(theirs)
+    fields = "".join(f"{name}: {value}\r\n" for name, value in named.items())
+    _demand_lines(fields, len(named))
+    return fields
+
+
+def _head(method: str, target: str, fields: str) -> bytes:
+    """Write a request's head.
+
+    Raises:
+        ValueError: there is a line break in the target, or a NUL.
+    """
+    line = f"{method} {target} HTTP/1.1\r\n"
+    _demand_lines(line, 1)
+    return f"{line}{fields}\r\n".encode()
+
+
+def _demand_lines(text: str, count: int) -> None:
+    if not text.count("\r") == text.count("\n") == count or "\0" in text:
         raise ValueError("a line break in the middle of a header")
-    return head.encode()

@@ -22,6 +22,7 @@ from poller import wire as wires
 from poller.address import Origin
 from poller.body import BLOCK, Body
 from poller.floor import Floor
+from poller.names import Names
 from poller.outcome import Locked, Outcome, Stuck, Trouble, Unsafe
 from poller.remote import Aborted, Request
 from poller.wire import Wire
@@ -591,8 +592,8 @@ async def test_a_name_that_changes_its_mind_is_judged_by_what_is_dialled(monkeyp
         address = next(answers)
         return [{"hostname": host, "host": address, "port": port, "family": 2, "proto": 0, "flags": 0}]
 
-    monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", resolve)
-    assert (await aiohttp.ThreadedResolver().resolve("rebound.example"))[0]["host"] == "203.0.113.7"
+    monkeypatch.setattr(Names, "resolve", resolve)
+    assert (await Names(1).resolve("rebound.example"))[0]["host"] == "203.0.113.7"
     async with hostile() as server, wired(grafx("https://acme.example")) as wire:
         port = server.base.rpartition(":")[2]
         assert isinstance(await outcome(wire, f"https://rebound.example:{port}/x"), Unsafe)
