@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from poller import content, decoding
 from poller.decoding import Garbled
 from poller.digest import Block, Tally
+from poller.folders import Closed
 from poller.guard import Guard, Head, Received, is_wrong
 from poller.order import Order
 from poller.outcome import Deferred, File, Outcome, Published, Stuck, Trouble, Unsafe
@@ -232,16 +233,16 @@ _NO_NAME = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLO
 
 
 _NO_ROOM = 300.0
-"""Seconds until a file that does not fit beside the others is tried again."""
+"""Seconds until a file that has no place, though others have, is tried again."""
 
 
 def _local(error: OSError) -> Stuck | Unsafe | Deferred:
-    """Tell a name that cannot be had, and a file that does not fit, from a disk that cannot be written to."""
+    """Tell a name that cannot be had, and a file that has no place of its own, from a disk that takes nothing."""
     what, where = error.strerror or type(error).__name__, error.filename2 or error.filename
     reason = f"{what}: {where}" if where else what
     if error.errno in _NO_NAME:
         return Unsafe(reason=f"the file's name cannot be used: {reason}")
-    if isinstance(error, DoesNotFit):
+    if isinstance(error, DoesNotFit | Closed):
         return Deferred(reason=f"our own disk: {reason}", retry_after=_NO_ROOM)
     return Stuck(reason=f"our own disk: {reason}")
 

@@ -11,6 +11,10 @@ _CAREFUL = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+class Closed(PermissionError):  # noqa: N818 - said of a folder
+    """A folder within ours lets nobody in; others may."""
+
+
 def inner(folder: int, name: str) -> int:
     """Open a directory inside *folder*, making it durably if it is not there."""
     try:

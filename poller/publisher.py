@@ -164,7 +164,7 @@ class Publisher:
         for file in files:
             if file.error is None:
                 self.partials.leave_now(file.partial.slot)
-        return [file.error or file.name for file in files]
+        return [file.trouble or file.name for file in files]
 
     def _name(self, above: str, files: "Sequence[_Whole]") -> None:
         with folders.descended(self._folder, above) as folder:
@@ -216,6 +216,13 @@ class _Whole:
                 step(self)
         except OSError as error:
             self.error = error
+
+    @property
+    def trouble(self) -> OSError | None:
+        """What stood in its way: in the folder of one batch, say, nobody else's."""
+        if self.above and isinstance(self.error, PermissionError):
+            return folders.Closed(self.error.errno, self.error.strerror, self.above)
+        return self.error
 
     def write(self) -> None:
         """Have all of it in the file."""

@@ -30,10 +30,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from poller import folders
 from poller import publisher as publishers
 from poller.downloader import Downloader
 from poller.order import Order
-from poller.outcome import Cause, LinkExpired, Outcome, Published, Setback, Stuck, TooLarge, Trouble, Unsafe
+from poller.outcome import Cause, Deferred, LinkExpired, Outcome, Published, Setback, Stuck, TooLarge, Trouble, Unsafe
 from poller.partial import HashedFile
 from poller.publisher import Publisher
 from poller.remote import Link, Ready
@@ -613,6 +614,23 @@ async def test_a_disk_that_takes_no_more_is_our_own_fault(tmp_path: Path) -> Non
             assert await there.fetch() == Stuck(reason="our own disk: File too large")
         assert there.files == {}
         assert isinstance(await there.fetch(), Published)
+
+
+async def test_a_folder_within_that_lets_nobody_in_pauses_no_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its orders wait by themselves, and spend nothing."""
+
+    def closed(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    async with yard(tmp_path) as there:
+        there.server.on("/file", answer(200, FILE, PNG))
+        monkeypatch.setattr(folders, "inner", closed)
+        task = msgspec.structs.replace(order(), filename="batch/{task_id}{ext}")
+        assert await there.fetch(task=task) == Deferred(
+            reason="our own disk: Permission denied: batch", retry_after=300.0
+        )
 
 
 async def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:

@@ -476,6 +476,29 @@ async def test_every_file_call_may_fail(
         assert not any((root / ".partial").iterdir())
 
 
+@pytest.mark.parametrize("name", ["open", "link"])
+async def test_a_folder_within_that_lets_nobody_in_is_no_other_files_trouble(
+    tmp_path: Path, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Somebody made the folder of one batch his own; those of the others are published with it all the same."""
+    real = getattr(os, name)
+
+    def guarded(*args: Any, **named: Any) -> Any:
+        where = named.get("dst_dir_fd") if name == "link" else None
+        closed = args[0] == "closed" if where is None else Path(f"/proc/self/fd/{where}").readlink().name == "closed"
+        if closed:
+            raise PermissionError(13, "Permission denied", args[0])
+        return real(*args, **named)
+
+    with folder(tmp_path / "orders", executor, "{batch}/{task_id}{ext}") as publisher:
+        monkeypatch.setattr(os, name, guarded)
+        tasks = [replace(order(f"T{number}"), batch=batch) for number, batch in enumerate(("open", "closed", "open"))]
+        results = await asyncio.gather(*(put(publisher, task=task) for task in tasks), return_exceptions=True)
+    assert [results[0], results[2]] == [("open/T0.pdf", False), ("open/T2.pdf", False)]
+    assert isinstance(results[1], folders.Closed)
+    assert (results[1].strerror, results[1].filename) == ("Permission denied", "closed")
+
+
 class Gated(ThreadPoolExecutor):
     """Threads, the next of which begins its work only once it is let through."""
 
