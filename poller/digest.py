@@ -6,16 +6,65 @@ ETag is no checksum, whatever it looks like.
 """
 
 import hashlib
+import zlib
 from base64 import b64decode
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
+
+import google_crc32c
 
 Block: TypeAlias = bytes | memoryview
 """Some of a file's bytes; one that is a view is good until the next is asked for."""
 
-_ALGORITHMS = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512"}
-"""Names on the wire (RFC 3230, RFC 9530, Google's storage) and in ``hashlib``."""
-_BYTES = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64}
+_ALGORITHMS = {"md5": "md5", "sha": "sha1", "sha-256": "sha256", "sha-512": "sha512", "crc32c": "crc32c"}
+"""Names on the wire (RFC 3230, RFC 9530, Google's storage) and here."""
+_BYTES = {"md5": 16, "sha1": 20, "sha256": 32, "sha512": 64, "crc32": 4, "crc32c": 4}
+
+
+class Hash(Protocol):
+    """What bytes are hashed with, as ``hashlib`` has it."""
+
+    def update(self, block: Block, /) -> None:
+        """Hash what follows."""
+        ...
+
+    def hexdigest(self) -> str:
+        """Give the digest of all that was hashed."""
+        ...
+
+
+class Crc:
+    """A cyclic redundancy check of 32 bits.
+
+    Args:
+        extend: gives the check of what follows, and that of what came before it.
+    """
+
+    def __init__(self, extend: Callable[[Block, int], int]) -> None:
+        self._extend = extend
+        self._value = 0
+
+    def update(self, block: Block, /) -> None:
+        """Check what follows."""
+        self._value = self._extend(block, self._value)
+
+    def hexdigest(self) -> str:
+        """Give the check of all, its highest byte first, as storages write it."""
+        return f"{self._value:08x}"
+
+
+def _extend_crc32c(block: Block, value: int) -> int:
+    extended: int = google_crc32c.extend(value, bytes(block))  # it takes nothing else
+    return extended
+
+
+_CHECKS: dict[str, Callable[[Block, int], int]] = {"crc32": zlib.crc32}
+if google_crc32c.implementation == "c":  # in Python alone a gigabyte would take minutes
+    _CHECKS["crc32c"] = _extend_crc32c
+
+
+def _hash(name: str) -> Hash:
+    return Crc(_CHECKS[name]) if name in _CHECKS else hashlib.new(name, usedforsecurity=False)
 
 
 class Checksum(NamedTuple):
@@ -30,7 +79,7 @@ class Tally:
     """Counts and hashes bytes as they pass.
 
     Args:
-        algorithms: in ``hashlib``'s names.
+        algorithms: in ``hashlib``'s names, ``crc32`` or ``crc32c``.
 
     Attributes:
         size: bytes that have passed.
@@ -39,7 +88,7 @@ class Tally:
     def __init__(self, algorithms: Collection[str]) -> None:
         self.size = 0
         self._kept: list[bytes] = []
-        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+        self._hashes = {name: _hash(name) for name in algorithms}
 
     def update(self, block: Block) -> None:
         """Let *block* pass."""
@@ -103,7 +152,7 @@ def _single(algorithm: str) -> Callable[[str], Iterator[tuple[str, str]]]:
             value = b64decode(text.strip(), validate=True)
         except ValueError:
             return
-        if len(value) == _BYTES[algorithm]:
+        if len(value) == _BYTES[algorithm] and (algorithm != "crc32c" or algorithm in _CHECKS):
             yield algorithm, value.hex()
 
     return read
@@ -118,5 +167,7 @@ _HEADERS: dict[str, Callable[[str], Iterator[tuple[str, str]]]] = {
     "x-goog-hash": _listed,
     "x-amz-checksum-sha256": _single("sha256"),
     "x-amz-checksum-sha1": _single("sha1"),
+    "x-amz-checksum-crc32": _single("crc32"),
+    "x-amz-checksum-crc32c": _single("crc32c"),
 }
 """RFC 9530; RFC 3230; RFC 1864; and what Google's, Amazon's and Microsoft's storages send."""

@@ -391,15 +391,28 @@ def base64(algorithm: str, data: bytes) -> str:
     return b64encode(hashlib.new(algorithm, data).digest()).decode()
 
 
+def crc32c(data: bytes) -> str:
+    """Spell the CRC32C of RFC 3720 as storages do, reckoned bit by bit."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ 0x82F63B78 * (value & 1)
+    return b64encode((value ^ 0xFFFFFFFF).to_bytes(4, "big")).decode()
+
+
 CHECKSUMS: dict[str, Callable[[bytes], tuple[str, str]]] = {
     "md5": lambda data: ("Content-MD5", base64("md5", data)),
     "repr 256": lambda data: ("Repr-Digest", f"sha-256=:{base64('sha256', data)}:"),
     "repr 512": lambda data: ("Repr-Digest", f"unixsum=1, sha-512=:{base64('sha512', data)}:"),
     "content": lambda data: ("Content-Digest", f"sha-256=:{base64('sha256', data)}:"),
     "old": lambda data: ("Digest", f"SHA-256={base64('sha256', data)},md5={base64('md5', data)}"),
-    "google": lambda data: ("X-Goog-Hash", f"crc32c=AAAAAA==,md5={base64('md5', data)}"),
+    "google": lambda data: ("X-Goog-Hash", f"crc32c={crc32c(data)},md5={base64('md5', data)}"),
+    "google, composed": lambda data: ("X-Goog-Hash", f"crc32c={crc32c(data)}"),
     "microsoft": lambda data: ("X-Ms-Blob-Content-Md5", base64("md5", data)),
     "amazon": lambda data: ("X-Amz-Checksum-Sha256", base64("sha256", data)),
+    "amazon, 32 bits": lambda data: ("X-Amz-Checksum-Crc32", b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()),
+    "amazon, other 32": lambda data: ("X-Amz-Checksum-Crc32c", crc32c(data)),
 }
 
 
@@ -436,6 +449,8 @@ async def test_a_checksum_vouches_for_the_end(tmp_path: Path, kind: str) -> None
         {"Content-MD5": "nonsense"},
         {"Repr-Digest": "sha-256=:AAAA:"},
         {"X-Amz-Checksum-Sha256": base64("sha256", b"other") + "-3"},
+        {"X-Amz-Checksum-Crc32c": crc32c(b"other") + "-3"},
+        {"X-Amz-Checksum-Crc64nvme": "AAAAAAAAAAA="},
         {"X-Goog-Hash": f"md5={base64('md5', b'other')}", "X-Goog-Stored-Content-Encoding": "gzip"},
     ],
 )
@@ -450,7 +465,7 @@ async def test_what_is_no_checksum_of_the_file_proves_nothing(tmp_path: Path, he
 async def test_a_checksum_in_a_second_line_is_seen(tmp_path: Path) -> None:
     """Google's storage sends two lines."""
     wrong = base64("md5", b"other")
-    lines = f"X-Goog-Hash: crc32c=AAAAAA==\r\nX-Goog-Hash: md5={wrong}\r\n"
+    lines = f"X-Goog-Hash: crc32c={crc32c(b'file')}\r\nX-Goog-Hash: md5={wrong}\r\n"
     async with yard(tmp_path) as there:
         there.server.on("/file", say(f"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n{lines}\r\nfile".encode()))
         assert isinstance(await there.fetch(), Trouble)
