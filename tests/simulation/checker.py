@@ -29,6 +29,8 @@ _LONGEST_WISH = 3601.0
 """Seconds for which one may wait: a date may be as far off as the wall clock was set back."""
 LEAST = 1000
 """Bytes of the smallest file that is carried on."""
+_LATE = 30.0
+"""Seconds that a publish may take that began before its order's deadline."""
 _PACE = Pace()
 
 Told: TypeAlias = tuple[float, Order, Event]
@@ -246,6 +248,8 @@ class Checker:
             its_own = event.event == "trouble" and event.at < after.deadline
             if its_own and not any(since < dealt.at <= at for dealt in self._dealt(order)):
                 self._breach(f"{order.task_id} had trouble that nobody made: {event.reason}")
+            if after.state is State.DONE and event.at > after.deadline + _LATE and not self._was_set(since, at):
+                self._breach(f"{order.task_id} was done {event.at - after.deadline:.0f} s after its deadline")
             since = since if event.event in _COMMANDS else at
 
     def _check_waits(self, order: Order) -> None:

@@ -27,7 +27,7 @@ KEEP = 100_000
 """Bytes that stay free beside what is received."""
 _ROOM, _SCARCE = 250_000, 10_000
 """Bytes that there are beside those, and when room is scarce."""
-_REFUSALS, _A_WHILE = 20, 300.0
+_REFUSALS, _A_WHILE = 14, 300.0
 """Files begun in vain, and within how many seconds: ten may be under way, then one tries after 30 s, 60 s, 120 s."""
 _OPENING = frozenset({"create", "open", "sync_folder"})
 
@@ -166,6 +166,11 @@ class FolderOs:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
+
+    def begin(self, plan: Plan) -> None:
+        """Let a process begin."""
+        self.plan = plan
+        self._refused.clear()
 
     def fsync(self, descriptor: int) -> None:
         self.plan(0, "sync")

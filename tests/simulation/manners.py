@@ -182,6 +182,11 @@ class Manners:
         self.let_in_at = self._time()
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked or received at present."""
+        return not any(self._under_way.values())
+
+    @property
     def is_well(self) -> bool:
         """Whether questions are answered at present."""
         return not self._row and self._time() - self.let_in_at < _MINUTE

@@ -163,7 +163,7 @@ class Network:
 
     def _pace(self, *, is_file: bool) -> float:
         """Say how many seconds a block takes: now and then a file takes longer than a claim or a deadline lasts."""
-        return self._chance.uniform(20, 100) if is_file and self._chance.random() < 0.1 else self._chance.uniform(0, 2)
+        return self._chance.uniform(20, 100) if is_file and self._chance.random() < 0.15 else self._chance.uniform(0, 2)
 
     def _disturbed(self, credentials: Mapping[str, str]) -> Answer | None:
         """Give the answer of something that stands before GraFx, if it answers in its place."""

@@ -21,7 +21,7 @@ from poller.bus import Bus
 from poller.client import Client
 from poller.downloader import Downloader
 from poller.errors import ConfigurationError, PollerError, StoreLocked, StoreUnavailable
-from poller.event import Event
+from poller.event import QUIET, Event
 from poller.lane import Lane, Limits
 from poller.log import Narrator, configure
 from poller.order import Key, Order, State
@@ -285,7 +285,7 @@ class Life:
         self._done_at = world.time()
         self._at_rest: dict[Key, int] = {}
         world.disk.begin(self.plan)
-        world.folder.plan = self.plan
+        world.folder.begin(self.plan)
 
     async def live(self) -> None:
         """Begin, work, end."""
@@ -432,6 +432,8 @@ class Life:
     def _busy(self, poller: Poller) -> Iterator[Matter]:
         if poller.under_way > CHECKS + 5 * DOWNLOADS:
             yield Matter(f"{poller.under_way} orders are under way", 0.0)
+        if poller.under_way and self.world.manners.is_idle:
+            yield Matter("orders are under way, and nothing happens", _OVERDUE)
 
     def _shut(self, poller: Poller) -> Iterator[Matter]:
         """Find a remote that is thought to be down, or closed, and is not."""
@@ -508,6 +510,8 @@ class Life:
         world.checker.heard(order, event, self.world.watch.seen)
         if event.event == "done":
             self._done_at = world.time()
+        if event.event not in QUIET and not self._last and self._whims.random() < 0.01:
+            asyncio.get_running_loop().call_later(self._whims.random(), self._kill)  # at the worst of moments
         if event.event == "remote_paused" and not self._is_shut():
             world.history.breach(f"{order.task_id} is paused with the remote, which is well: {event.reason}")
         if event.event == "local_fault" and not self._is_ill():
