@@ -29,8 +29,10 @@ _LONGEST_WISH = 3601.0
 """Seconds for which one may wait: a date may be as far off as the wall clock was set back."""
 LEAST = 1000
 """Bytes of the smallest file that is carried on."""
-_LATE = 30.0
-"""Seconds that a publish may take that began before its order's deadline."""
+_LAST_CHECK = 5.0
+"""Seconds that a question may take, with all that follows from it, if it begins at the deadline or later."""
+_LATE = 15.0
+"""Seconds that a publish may take that began before its order's deadline: it is three errands of a thread."""
 _PACE = Pace()
 
 Told: TypeAlias = tuple[float, Order, Event]
@@ -170,9 +172,9 @@ class Checker:
         match order.cause:
             case Cause.DEADLINE:
                 return order.updated_at >= order.deadline
-            case Cause.GONE:
-                return at is None or task.lost(at)
-            case Cause.ATTEMPTS | Cause.WRONG_CONTENT:
+            case Cause.GONE if at is None or task.lost(at):
+                return True
+            case Cause.ATTEMPTS | Cause.WRONG_CONTENT | Cause.GONE:  # a dead link is trouble if it is so again
                 return self._dealt_in_a_row(order) >= _PACE.attempts
             case _:
                 return (order.cause, task.fate) in {(Cause.REFUSED, "failed"), (Cause.TOO_LARGE, "huge")}
@@ -248,9 +250,16 @@ class Checker:
             its_own = event.event == "trouble" and event.at < after.deadline
             if its_own and not any(since < dealt.at <= at for dealt in self._dealt(order)):
                 self._breach(f"{order.task_id} had trouble that nobody made: {event.reason}")
-            if after.state is State.DONE and event.at > after.deadline + _LATE and not self._was_set(since, at):
-                self._breach(f"{order.task_id} was done {event.at - after.deadline:.0f} s after its deadline")
+            if after.state is State.DONE and not self._was_set(since, at):
+                self._is_in_time(after, event, at)
             since = since if event.event in _COMMANDS else at
+
+    def _is_in_time(self, order: Order, event: Event, at: float) -> None:
+        """See that nothing went on after a deadline but the last check, which has seconds."""
+        asked = self._manners.questions.get(order.task_id, [0.0])
+        last = self._wall(asked[bisect(asked, at) - 1]) + _LAST_CHECK
+        if event.at > max(order.deadline, last) + _LATE:
+            self._breach(f"{order.task_id} was done {event.at - order.deadline:.0f} s after its deadline")
 
     def _check_waits(self, order: Order) -> None:
         """Nobody is asked about an order before its time."""

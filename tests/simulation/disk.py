@@ -153,7 +153,7 @@ class FolderOs:
     def __init__(
         self, folder: Path, chance: random.Random, is_scarce: Callable[[], bool], breach: Callable[[str], None]
     ) -> None:
-        self.folder = folder
+        self.folder, self._inner = folder, folder / ".partial"
         self.plan: Plan
         self.noted: list[str] = []
         self._chance, self._is_scarce, self._breach = chance, is_scarce, breach
@@ -260,11 +260,16 @@ class FolderOs:
 
     def partials(self) -> list[Path]:
         """Give the files that are still being received, or were."""
-        return sorted((self.folder / ".partial").glob("*.part"))
+        with suppress(FileNotFoundError), os.scandir(self._inner) as entries:
+            return sorted(self._inner / entry.name for entry in entries if entry.name.endswith(".part"))
+        return []
 
     def published(self) -> list[Path]:
         """Give the files that the shop sees."""
-        return sorted(path for path in self.folder.iterdir() if path.is_file()) if self.folder.exists() else []
+        if not self.folder.exists():
+            return []
+        with os.scandir(self.folder) as entries:
+            return sorted(self.folder / entry.name for entry in entries if entry.is_file())
 
 
 def task_of(name: str) -> str:

@@ -1,7 +1,7 @@
 """What the remote sees of us: who was asked about how often, how many at once, and what was dealt to whom."""
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ _LONGEST = 61.0
 _ROW, _TASKS = 40, 5
 """Requests in a row that came to nothing, and over how many tasks, by which it must be known that the remote is down:
 five questions, each tried three times, and as many more as may be under way."""
+_ENOUGH, _ORDERS = 5, 3
+"""Requests in a row that came to nothing, and over how many tasks, from which it may be thought that it is."""
 _BURST, _INTERVAL, _TRIES = 24, 55.0, 3
 """Requests under way at once; seconds between two looks whether an outage is over; requests in each."""
 
@@ -57,12 +59,24 @@ class Reply(NamedTuple):
     wish: float = 0.0
 
 
+class Vain(NamedTuple):
+    """A question or a login that came to nothing.
+
+    Attributes:
+        silent: whether nothing was answered.
+    """
+
+    about: str
+    silent: bool
+
+
 class Manners:
     """Takes note of every request.
 
     Attributes:
         dealt: to each task, "" standing for logins.
         asked: of each task, when.
+        questions: of each task, when one was asked.
         links: of each task's file, when one was followed.
         whole: of each task's file, when it came whole, and so that one could tell.
         replies: to what was asked of each task.
@@ -72,6 +86,7 @@ class Manners:
     def __init__(self, history: History, time: Callable[[], float]) -> None:
         self.dealt: defaultdict[str, list[Dealt]] = defaultdict(list)
         self.asked: defaultdict[str, list[float]] = defaultdict(list)
+        self.questions: defaultdict[str, list[float]] = defaultdict(list)
         self.links: defaultdict[str, list[float]] = defaultdict(list)
         self.whole: defaultdict[str, list[float]] = defaultdict(list)
         self.replies: defaultdict[str, list[Reply]] = defaultdict(list)
@@ -84,8 +99,8 @@ class Manners:
     def restart(self) -> None:
         """Forget what was under way: the process is another, and knows of no outage."""
         self._under_way.clear()
-        self._row: list[str] = []
-        self._ended: tuple[float, list[str]] = (float("-inf"), [])
+        self._row: list[Vain] = []
+        self._ended: tuple[float, list[Vain]] = (float("-inf"), [])
         self._known_since: float | None = None
         self._probes = 0
 
@@ -108,8 +123,7 @@ class Manners:
     def _see(self, sent: Sent) -> None:
         about, asked = sent.about, self.asked[sent.about]
         asked.append(sent.at)
-        if sent.is_link:
-            self.links[sent.about].append(sent.at)
+        (self.links if sent.is_link else self.questions)[sent.about].append(sent.at)
         if self._under_way[about, False] + self._under_way[about, True] > 1:
             self._history.breach(f"{about} was asked about twice at a time")
         if len(asked) > _OFTEN and asked[-1] - asked[-_OFTEN] < _MINUTE:
@@ -130,7 +144,7 @@ class Manners:
     def failed(self, sent: Sent) -> None:
         """Take note that nothing was answered."""
         self._deal(sent)
-        self._in_vain(sent)
+        self._in_vain(sent, silent=True)
 
     def answered(self, sent: Sent, answer: Answer, wrong: str) -> None:
         """Take note of an answer, and of what goes *wrong* with it on its way; one that is short may still be read."""
@@ -141,11 +155,13 @@ class Manners:
         if wrong or answer.status in {429, 502, 503, 504} or (sent.is_link and answer.status not in {200, 206}):
             self._deal(sent)
             if answer.status >= 500 or wrong not in {"", "short"}:
-                self._in_vain(sent)
+                self._in_vain(sent, silent=answer.status < 500)
             elif wrong and not sent.is_link:
                 self._let_in()
         elif answer.status == 401:
             self._refuse(sent)
+            if not sent.about:
+                self._end()
         elif sent.about and not sent.is_link:
             self._let_in()
 
@@ -167,19 +183,23 @@ class Manners:
 
     # --- outages
 
-    def _in_vain(self, sent: Sent) -> None:
+    def _in_vain(self, sent: Sent, *, silent: bool) -> None:
         if sent.is_link:
             return
-        self._row.append(sent.about)
-        last = set(self._row[-_ROW // 2 :])
+        self._row.append(Vain(sent.about, silent))
+        last = {vain.about for vain in self._row[-_ROW // 2 :]}
         if self._known_since is None and len(self._row) >= _ROW and "" not in last and len(last) >= _TASKS:
             self._known_since, self._probes = self._time(), 0
 
     def _let_in(self) -> None:
+        self._end()
+        self.let_in_at = self._time()
+
+    def _end(self) -> None:
+        """Take note that the remote is there."""
         if self._row:
             self._ended = self._time(), self._row
         self._row, self._known_since = [], None
-        self.let_in_at = self._time()
 
     @property
     def is_idle(self) -> bool:
@@ -191,8 +211,17 @@ class Manners:
         """Whether questions are answered at present."""
         return not self._row and self._time() - self.let_in_at < _MINUTE
 
-    def seems_down(self, orders: int, within: float) -> bool:
-        """Tell whether the remote may be thought to be down: so many tasks, or logins, were in vain, just now."""
+    def seems_down(self, within: float) -> bool:
+        """Tell whether the remote may be thought to be down, or might be just now.
+
+        Five in a row came to nothing, and three of them were about different tasks, or not answered at all.
+        What goes wrong with a login does so for whoever waits for it.
+        """
         ended_at, row = self._ended
-        rows = [set(self._row), set(row) if self._time() - ended_at < within else set()]
-        return any(len(tasks) >= orders or "" in tasks for tasks in rows)
+        return _is_outage(self._row) or (self._time() - ended_at < within and _is_outage(row))
+
+
+def _is_outage(row: Sequence[Vain]) -> bool:
+    answered = {vain.about for vain in row if not vain.silent}
+    silences = sum(vain.silent for vain in row)
+    return "" in {vain.about for vain in row} or (len(row) >= _ENOUGH and silences + len(answered) >= _ORDERS)

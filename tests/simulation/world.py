@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from poller import folders, partial, partials, space
+from poller import lane as lanes
 from poller import poller as polling
 from poller import publisher as publishing
 from poller.bus import Bus
@@ -51,7 +52,7 @@ from tests.stores import Crash, die
 
 _PATIENCE = 6 * 3600.0
 """Virtual seconds after the last trouble within which everything comes to rest."""
-_MEND = 20.0
+_MEND = 30.0
 """Virtual seconds between two looks at whether the store is well; looking every second is most of what a day costs."""
 _MINUTE = 60.0
 _OVERDUE = 180.0
@@ -73,6 +74,7 @@ class World:
         self.until = hours * 3600.0
         self.elapsed = 0.0
         self.log = io.StringIO()
+        self.remote = grafx()
         self.said: set[str] = set()
         self._seed = seed
         self._loop: Loop | None = None
@@ -531,7 +533,7 @@ class Life:
 
     def _is_shut(self) -> bool:
         """Tell whether nobody is let in, or the remote may be thought to be down."""
-        return self.world.time() - self.world.grafx.denied_at < 5.0 or self.world.manners.seems_down(3, 180.0)
+        return self.world.time() - self.world.grafx.denied_at < 5.0 or self.world.manners.seems_down(180.0)
 
     def _is_ill(self) -> bool:
         """Tell whether the machine was at fault since a file was published, or was about to be."""
@@ -545,7 +547,7 @@ class Life:
 
     def _lane(self, store: TinyStore, bus: Bus) -> Lane:
         world = self.world
-        remote = grafx()
+        remote = world.remote
         clock = asyncio.get_running_loop().time
         world.network.governor = Governor(now=world.now, clock=clock, per_minute=world.per_minute)
         redact = Redactor([SECRET])
@@ -579,6 +581,7 @@ def _replaced(world: World) -> Iterator[None]:
         patch.object(commits, "Thread", Thread),
         patch.object(commits, "SimpleQueue", Queue),
         patch.object(polling, "_MEND_FIRST", _MEND),
+        patch.object(lanes, "_STORE_PAUSE", _MEND),
         patch.object(tinydb, "time", SimpleNamespace(monotonic=clock)),
         patch.object(publishing, "os", world.folder),
         patch.object(partials, "os", world.folder),
