@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from poller import downloader as downloading
 from poller import folders, partial, partials, space
 from poller import lane as lanes
 from poller import poller as polling
@@ -524,7 +525,7 @@ class Life:
         world.checker.heard(order, event, self.world.watch.seen)
         if event.event == "done":
             self._done_at = world.time()
-        if event.event not in QUIET and not self._last and self._whims.random() < 0.01:
+        if event.event not in QUIET and not self._last and self._whims.random() < 0.03:
             asyncio.get_running_loop().call_later(self._whims.random(), self._kill)  # at the worst of moments
         if event.event == "remote_paused" and not self._is_shut():
             world.history.breach(f"{order.task_id} is paused with the remote, which is well: {event.reason}")
@@ -586,6 +587,8 @@ def _replaced(world: World) -> Iterator[None]:
         patch.object(publishing, "os", world.folder),
         patch.object(partials, "os", world.folder),
         patch.object(partial, "LEAST", LEAST),
+        patch.object(downloading, "LEAST", LEAST),
+        patch.object(partials, "_HASHED", 2 * LEAST),
         patch.object(folders, "os", world.folder),
         patch.object(space, "os", world.folder),
     ):
