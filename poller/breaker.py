@@ -1,6 +1,7 @@
 """When to leave somebody alone for a while. Pure: times are epoch seconds and come in from outside."""
 
 from collections import deque
+from collections.abc import Hashable
 
 from poller.order import Key
 
@@ -63,24 +64,19 @@ class Row:
 
     def __init__(self, *, troubles: int = 5, orders: int = 3) -> None:
         self._troubles, self._orders = troubles, orders
-        self._keys: deque[Key] = deque(maxlen=troubles)
+        self._whose: deque[Hashable] = deque(maxlen=troubles)
         self._full = False
 
-    def add(self, key: Key, *, orders: int | None = None) -> bool:
-        """Count a trouble; tell whether the row is, or was, full: then it is not this order's own.
-
-        Args:
-            key: whose trouble.
-            orders: over how many it has to be spread, if not over the usual number.
-        """
-        self._keys.append(key)
-        spread = len(set(self._keys)) >= (orders or self._orders)
-        self._full = self._full or (len(self._keys) == self._troubles and spread)
+    def add(self, whose: Hashable) -> bool:
+        """Count a trouble of *whose* order; tell whether the row is, or was, full: then it is not this order's own."""
+        self._whose.append(whose)
+        spread = len(set(self._whose)) >= self._orders
+        self._full = self._full or (len(self._whose) == self._troubles and spread)
         return self._full
 
     def clear(self) -> None:
         """Somebody was answered."""
-        self._keys.clear()
+        self._whose.clear()
         self._full = False
 
 
@@ -106,13 +102,13 @@ class Breaker:
             reason: what it was.
             now: epoch seconds.
             wish: seconds for which the remote asks to be left alone.
-            silent: whether nothing answered at all: then it is no order's own, and one is enough to notice.
+            silent: whether nothing answered at all: then it is no order's own, and each counts as one more's.
         """
-        if self._row.add(key, orders=1 if silent else None):
+        if self._row.add(object() if silent else key):
             self.pause.begin(reason, now, wish)
         return self.pause.on
 
     def succeed(self) -> None:
-        """Somebody was answered."""
+        """Somebody was answered, whatever it was that he heard."""
         self._row.clear()
         self.pause.end()

@@ -43,6 +43,8 @@ _FAR = 3600.0
 """Seconds until a deadline that a question need not be held to: it ends by itself long before."""
 _ROOM = 4
 _TOO_MANY = 429
+_IN_FRONT = frozenset({408, 425, _TOO_MANY})
+"""What whoever stands before a remote may say of any request, though nobody is behind him (RFC 9110, 8470, 6585)."""
 _MOST_WORDS = 100
 """A remote that makes up a new word each time is not told of for ever."""
 _MEND = (
@@ -113,6 +115,13 @@ class Step:
 def _is_outage(trouble: Trouble) -> bool:
     """Tell trouble that the whole remote may be in: it cannot be reached, or says 5xx."""
     return trouble.status is None or trouble.status >= 500  # noqa: PLR2004 - RFC 9110
+
+
+def _proves_it_is_up(answer: Answer | Outcome) -> bool:
+    """Tell what only a remote says that is there, be it that it lets nobody in, or that this order is no good."""
+    if isinstance(answer, Trouble):
+        return not _is_outage(answer) and answer.status not in _IN_FRONT
+    return isinstance(answer, Locked)
 
 
 def _tries(pause: Pause, now: float) -> bool:
@@ -263,6 +272,8 @@ class Course:
 
     def _weighed(self, order: Order, answer: Answer | Outcome) -> Answer | Outcome:
         """Tell what is the order's trouble from what is the remote's, for everybody."""
+        if _proves_it_is_up(answer):
+            self.breaker.succeed()
         if isinstance(answer, _LET_IN):
             self._let_in(order)
         elif isinstance(answer, Unknown):

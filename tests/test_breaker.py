@@ -46,3 +46,9 @@ def test_a_breaker_opens_for_a_lone_order_if_nothing_answers() -> None:
     """There may be no other order that could notice; and what answers has something against this one."""
     breaker, one = Breaker(), Key("r", "a")
     assert [breaker.fail(one, "cannot connect", 0.0, silent=True) for _ in range(6)] == [False] * 4 + [True] * 2
+
+
+def test_a_lone_order_that_fails_by_itself_opens_none_though_nothing_answers_once() -> None:
+    """Four 502 about it and a reset are no outage; nor are they with one more of either."""
+    breaker, one = Breaker(), Key("r", "a")
+    assert not any(breaker.fail(one, "502", 0.0, silent=number % 5 == 4) for number in range(40))

@@ -515,12 +515,12 @@ def test_expressions_see_headers_status_and_task() -> None:
 
 
 def test_an_expression_that_cannot_take_the_reply_is_trouble() -> None:
-    """A function given the wrong type is the page's fault, and no exception."""
+    """A function given the wrong type is the page's fault, and no exception; nor is it silence: somebody answered."""
     page = _page(check={"get": "t", "ready": "length(body) == `1`"}, confirm={"post": "t", "reason": "length(body)"})
     remote = remotes.bind(page, {"ACME_KEY": "k"})
     for conversation, said in ((remote.check, reply(200)), (remote.confirm, reply(400))):
         _, seen = converse(conversation(order()), said)
-        assert type(seen) is Trouble
+        assert (type(seen), seen.status) == (Trouble, said.status)
         assert "page of acme" in seen.reason
 
 

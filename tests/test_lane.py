@@ -902,6 +902,60 @@ def test_failing_tasks_with_good_neighbours_open_no_breaker() -> None:
     clock.run(day())
 
 
+@pytest.mark.parametrize("status", [403, 409, 404, 200])
+def test_whatever_a_remote_says_about_an_order_ends_an_outage(status) -> None:
+    """Nobody but three poisoned orders is left to ask about, and one of them is refused by the remote itself."""
+
+    async def day() -> None:
+        async with yard(pace=Pace(attempts=4)) as it:
+            down = Trouble(reason="502", status=502)
+            it.remote.scripts = {name: [down] for name in ("one", "two", "three")}
+            await it.add("one", "two", "three")
+            await it.until(lambda _: bool(it.poller.paused), "one")
+            it.remote.scripts = {name: [Trouble(reason="no", status=status)] for name in it.remote.scripts}
+            orders = await it.rest("one", "two", "three")
+
+            assert {(order.cause, order.attempts) for order in orders} == {(Cause.ATTEMPTS, 4)}
+            assert it.poller.paused == {}
+
+    clock.run(day())
+
+
+@pytest.mark.parametrize("status", [408, 425, 429])
+def test_what_may_be_said_in_front_of_a_remote_ends_no_outage(status) -> None:
+    """A limiter answers well though nobody is behind it."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.remote.scripts = {name: [Trouble(reason="502", status=502)] for name in ("one", "two", "three")}
+            await it.add("one", "two", "three")
+            await it.until(lambda _: it.poller.paused == {"fake": "502"}, "one")
+            it.remote.scripts = {name: [Trouble(reason="no", status=status)] for name in it.remote.scripts}
+            await clock.passes(600.0)
+
+            assert it.course.breaker.pause.on
+
+    clock.run(day())
+
+
+def test_a_door_that_is_found_locked_after_an_outage_is_left_alone_like_any_other() -> None:
+    """Who says 401 is there: it is the door's pause that counts from then on, not that of an outage that is over."""
+
+    async def day() -> None:
+        async with yard() as it:
+            it.remote.scripts = {name: [Trouble(reason="cannot connect")] for name in ("one", "two", "three")}
+            await it.add("one", "two", "three")
+            await it.until(lambda _: bool(it.poller.paused), "one")
+            it.remote.scripts = {name: [Locked(reason="401")] for name in it.remote.scripts}
+            await it.until(lambda _: it.poller.paused == {"fake": "401"}, "one")
+            asked = len(it.asker.asked)
+            await clock.passes(600.0)
+
+            assert len(it.asker.asked) - asked < 6
+
+    clock.run(day())
+
+
 def test_a_link_that_finds_the_door_locked_is_not_tried_in_a_rush() -> None:
     """The check is answered and the file is not: once every half minute is often enough."""
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.simulation import simulated
+from tests.simulation import faults, simulated
 
 SMALL = {"hours": 3.0, "orders": 6}
 """As much as a hundred seeds can live in a minute on a slow core; ``python -m tests.simulation`` lives whole days."""
@@ -34,6 +34,19 @@ def test_a_hundred_seeds_keep_every_promise(first):
 def test_whole_days_with_two_hundred_orders_keep_every_promise():
     """At night, with as much as a shop does in a day."""
     _live(range(1000, 1100), hours=24.0, orders=200)
+
+
+def test_every_fault_that_the_simulation_must_find_can_still_be_planted():
+    """Who changes the code that one of them changes says anew in ``faults.toml`` what would be wrong with it."""
+    assert [fault.what for fault in faults.known() if not fault.fits] == []
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(24 * 3600)
+@pytest.mark.parametrize("fault", faults.known(), ids=lambda fault: f"{fault.breaks}: {fault.what}")
+def test_a_planted_fault_is_found(fault):
+    """Each in a copy of the tree; without this nobody would know what the seeds above are worth."""
+    assert faults.found(fault, seeds=100)
 
 
 def test_a_seed_lives_the_same_days_in_every_process():

@@ -136,7 +136,7 @@ class Yard:
         self.remote, self.asker, self.fetcher = FakeRemote(), FakeAsker(self.governor), FakeFetcher()
         self.store = store or MemoryStore()
         self.told: list[tuple[str, Event]] = []
-        course = Course(
+        self.course = course = Course(
             remote=self.remote,
             asker=self.asker,
             fetcher=self.fetcher,

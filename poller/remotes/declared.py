@@ -67,9 +67,7 @@ class DeclaredRemote:
         try:
             reply = yield self._request(step, order)
             seen = _scene(reply, order)
-            answer = self._verdict(step, reply, seen, order)
-        except JMESPathError as error:
-            return self._unreadable(error)
+            answer = self._read(step, reply, seen, order)
         except Aborted as aborted:
             return _answer(aborted)
         if isinstance(answer, Refused) and step.report is not None:
@@ -85,9 +83,7 @@ class DeclaredRemote:
             reply = yield self._request(step, order)
             if reply.status < 300:  # noqa: PLR2004 - any success will do
                 return NotReady(retry_after=reply.retry_after)
-            return judge(reply, address=bare(reply.url), reason=_reason(step, _scene(reply, order), reply))
-        except JMESPathError as error:
-            return self._unreadable(error)
+            return self._refused(step, reply, order)
         except Aborted as aborted:
             return _answer(aborted)
 
@@ -110,8 +106,21 @@ class DeclaredRemote:
 
     # --- how it is read
 
-    def _unreadable(self, error: JMESPathError) -> Trouble:
-        return Trouble(reason=f"the reply cannot be read as the page of {self.name} says: {error}")
+    def _read(self, step: Step, reply: Reply, seen: dict[str, Any], order: Order) -> Answer:
+        try:
+            return self._verdict(step, reply, seen, order)
+        except JMESPathError as error:
+            return self._unreadable(reply, error)
+
+    def _refused(self, step: Step, reply: Reply, order: Order) -> Answer:
+        try:
+            return judge(reply, address=bare(reply.url), reason=_reason(step, _scene(reply, order), reply))
+        except JMESPathError as error:
+            return self._unreadable(reply, error)
+
+    def _unreadable(self, reply: Reply, error: JMESPathError) -> Trouble:
+        reason = f"the reply cannot be read as the page of {self.name} says: {error}"
+        return Trouble(reason=reason, status=reply.status, address=bare(reply.url))
 
     def _verdict(self, step: Step, reply: Reply, seen: dict[str, Any], order: Order) -> Answer:
         reason = _reason(step, seen, reply)

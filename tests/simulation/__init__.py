@@ -3,13 +3,15 @@
 The event loop's clock jumps to whatever comes next, and what threads would do is done at moments
 that the seed chooses. Between a modelled GraFx and real files stand the Poller, Lane, Course, Client,
 Keyring, Downloader, Publisher and TinyStore as the service builds them. The network resets, stalls,
-cuts and lies; the remote locks, limits and goes down; the disk fills and fails; the wall clock is set;
-the process is stopped, killed, or loses its power in the middle of a write; the shop adds, adds again,
-confirms, cancels, retries and looks. Afterwards the checker holds what everybody saw against what was
-promised. The same seed lives the same days::
+cuts, drips and lies; the remote locks, limits, goes down, takes tokens back and lets secrets slip; the
+disk fills and fails; the wall clock is set; the process is stopped, killed, or loses its power in the
+middle of a write; the shop adds, adds again, confirms, cancels, retries and looks, at the worst of
+moments, too; somebody puts files where ours are to be. Afterwards the checker holds what everybody saw
+against what was promised. The same seed lives the same days::
 
     python -m tests.simulation --seeds 1000 --orders 200    # whole days, seeds 0 to 999
     python -m tests.simulation --seed 17                    # one again
+    python -m tests.simulation.faults                       # what would it find, were it there?
 """
 
 from tests.simulation.world import World

@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from itertools import islice
 
 from tests.simulation import simulated
 from tests.simulation.world import World
@@ -16,10 +17,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="this one alone, and all that was seen of it")
     parser.add_argument("--hours", type=float, default=24.0, help="virtual hours in which things go wrong")
     parser.add_argument("--orders", type=int, default=200, help="how many")
+    parser.add_argument("--until-failed", action="store_true", help="stop at the first that broke a promise")
     asked = parser.parse_args()
     began = time.monotonic()
     seeds = [asked.seed] if asked.seed is not None else range(asked.first, asked.first + asked.seeds)
-    failed = [seed for seed in seeds if not lived(seed, asked.hours, asked.orders, tell=asked.seed is not None)]
+    broken = (seed for seed in seeds if not lived(seed, asked.hours, asked.orders, tell=asked.seed is not None))
+    failed = list(islice(broken, 1 if asked.until_failed else None))
     sys.stdout.write(f"{len(seeds)} seeds in {time.monotonic() - began:.0f} s, {len(failed)} failed\n")
     return 1 if failed else 0
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -22,20 +22,34 @@ class Loop(VirtualLoop):
         chance: says how long work takes.
         before: told what is about to be done in a thread; may raise in its place.
         after: called when it is done.
+        submitted: told what is to be done; says how many seconds more than usual it takes.
     """
 
     def __init__(
-        self, began: float, chance: random.Random, before: Callable[[Any], None], after: Callable[[], None]
+        self,
+        began: float,
+        chance: random.Random,
+        before: Callable[[Any], None],
+        after: Callable[[], None],
+        submitted: Callable[[Any, Sequence[Any]], float],
     ) -> None:
         super().__init__()
         self.elapsed = began
-        self._chance, self._before, self._after = chance, before, after
+        self._chance, self._before, self._after, self._submitted = chance, before, after, submitted
         self.set_exception_handler(self._heard)
         self.errors: list[str] = []
+        self._selector.select = self._skip
+
+    def _skip(self, timeout: float | None = None) -> list[Any]:
+        """Let time pass: there are no sockets that one would have to look at."""
+        if timeout is None:
+            raise RuntimeError("nothing is left that could ever happen: the loop would wait for ever")
+        self.elapsed += timeout
+        return []
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
         future: asyncio.Future[Any] = self.create_future()
-        self.call_later(self.takes(), self._do, future, func, args)
+        self.call_later(self._submitted(func, args) + self.takes(), self._do, future, func, args)
         return future
 
     def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> asyncio.Handle:

@@ -5,20 +5,30 @@ import fcntl
 import os
 import random
 import stat
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+from poller import partial
 from tests.day import RecordingFiles
 from tests.disk import SECTOR, Disk, Inode, _apply, _arrived
 from tests.simulation.grafx import Task
 from tests.simulation.weather import Weather
 from tests.stores import Crash
 
+_EXTENSIONS = {"application/pdf": ".pdf", "image/png": ".png"}
 _SPELLS = {"disk_full": errno.ENOSPC, "disk_broken": errno.EIO, "no_files": errno.EMFILE}
 _WHEN_FULL = frozenset({"create", "write", "reserve", "mkdir"})
+KEEP = 100_000
+"""Bytes that stay free beside what is received."""
+_ROOM, _SCARCE = 250_000, 10_000
+"""Bytes that there are beside those, and when room is scarce."""
+_REFUSALS, _A_WHILE = 14, 300.0
+"""Files begun in vain, and within how many seconds: ten may be under way, then one tries after 30 s, 60 s, 120 s."""
 _OPENING = frozenset({"create", "open", "sync_folder"})
 
 
@@ -28,10 +38,14 @@ class Plan:
     Attributes:
         dead: whether the process has ended.
         buried: whether what is left of it is being put away.
+        faults: how many were dealt.
+        fault_at: when the last of them was.
     """
 
     def __init__(self, chance: random.Random, weather: Weather) -> None:
         self.dead = self.buried = False
+        self.fault_at = float("-inf")
+        self.faults = 0
         self._chance, self._weather = chance, weather
         self._fuse: int | None = None
 
@@ -49,6 +63,8 @@ class Plan:
             if self._fuse < 0:
                 return self._ends(name)
         if code := self._fault(name):
+            self.faults += 1
+            self.fault_at = self._weather.time()
             raise OSError(code, os.strerror(code))
         return None
 
@@ -125,20 +141,36 @@ class StoreDisk:
 class FolderOs:
     """Stands in for the ``os`` that the orders folder is kept with; knows what of it is not synced yet.
 
+    Args:
+        is_scarce: tells whether there is little room.
+        breach: told of broken promises.
+
     Attributes:
         plan: of this process.
+        noted: what stands in every sidecar that was written.
     """
 
-    def __init__(self, folder: Path, chance: random.Random) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, chance: random.Random, is_scarce: Callable[[], bool], breach: Callable[[str], None]
+    ) -> None:
+        self.folder, self._inner = folder, folder / ".partial"
         self.plan: Plan
-        self._chance = chance
+        self.noted: list[str] = []
+        self._chance, self._is_scarce, self._breach = chance, is_scarce, breach
+        self._received = 0
+        self._refused: deque[float] = deque(maxlen=_REFUSALS)
+        self._sidecars: list[str] = []
         self._synced: set[int] = set()
         self._locked: list[int] = []
         self._pending: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(os, name)
+
+    def begin(self, plan: Plan) -> None:
+        """Let a process begin."""
+        self.plan = plan
+        self._refused.clear()
 
     def fsync(self, descriptor: int) -> None:
         self.plan(0, "sync")
@@ -159,11 +191,52 @@ class FolderOs:
         os.unlink(name, **where)
 
     def open(self, path: Any, flags: int, *args: Any, **where: Any) -> int:
-        self.plan(0, "create" if flags & os.O_CREAT else "open")
+        try:
+            self.plan(0, "create" if flags & os.O_CREAT else "open")
+        except OSError:
+            if str(path).endswith(".part") and flags & os.O_CREAT:
+                self._refuse()
+            raise
         descriptor = os.open(path, flags, *args, **where)
+        if flags & os.O_CREAT and str(path).endswith(".json"):
+            self._sidecars.append(str(path))
         if flags & (os.O_CREAT | os.O_RDWR):
             self._locked.append(descriptor)
         return descriptor
+
+    def _refuse(self) -> None:
+        """See that a disk that takes nothing is left alone."""
+        self._refused.append(self.plan.fault_at)
+        if len(self._refused) == _REFUSALS and self._refused[-1] - self._refused[0] < _A_WHILE:
+            self._breach(f"{_REFUSALS} files were begun within {_A_WHILE:.0f} s on a disk that takes none")
+
+    def fstatvfs(self, _descriptor: int) -> Any:
+        return SimpleNamespace(f_bavail=self._free(), f_frsize=1)
+
+    def _free(self) -> int:
+        room = _SCARCE if self._is_scarce() else _ROOM
+        return KEEP + room - sum(path.stat().st_size for path in self.partials())
+
+    def begins(self, length: int | None) -> None:
+        """See that there is room for a file of which so many bytes are announced, now that it is about to come."""
+        if length is not None and length >= partial.LEAST and self._free() - length < KEEP:
+            self._breach(f"{length} bytes are received where {self._free()} are free and {KEEP} are kept")
+
+    def look(self) -> None:
+        """See what was written: sidecars, and files only where there was room."""
+        received = sum(path.stat().st_size for path in self.partials())
+        if received > self._received and self._free() < KEEP:
+            self._breach(f"{self._free()} bytes are left free of {KEEP}")
+        self._received = received
+        while self._sidecars:
+            with suppress(FileNotFoundError):
+                self.noted.append((self.folder / ".partial" / self._sidecars.pop()).read_text("utf-8", "replace"))
+
+    def plant(self, name: str, content: bytes) -> None:
+        """Put a file there that is none of ours, unless its name is taken."""
+        with suppress(FileExistsError), (self.folder / name).open("xb") as file:
+            file.write(content)
+            self._synced.add(os.fstat(file.fileno()).st_ino)
 
     def unlock(self) -> None:
         """Let go of the locks on partials, as the end of a process does."""
@@ -187,17 +260,28 @@ class FolderOs:
 
     def partials(self) -> list[Path]:
         """Give the files that are still being received, or were."""
-        return sorted((self.folder / ".partial").glob("*.part"))
+        with suppress(FileNotFoundError), os.scandir(self._inner) as entries:
+            return sorted(self._inner / entry.name for entry in entries if entry.name.endswith(".part"))
+        return []
 
     def published(self) -> list[Path]:
         """Give the files that the shop sees."""
-        return sorted(path for path in self.folder.iterdir() if path.is_file()) if self.folder.exists() else []
+        if not self.folder.exists():
+            return []
+        with os.scandir(self.folder) as entries:
+            return sorted(self.folder / entry.name for entry in entries if entry.is_file())
+
+
+def task_of(name: str) -> str:
+    """Tell whose file has this name, of whatever version."""
+    return name.partition(".")[0].partition("~")[0]
 
 
 class Watch:
     """Looks into the orders folder whenever something may have changed there.
 
     Attributes:
+        planted: digests of what others put there, by name.
         seen: digests of what is there, by name.
         came: when each name came to be there last.
     """
@@ -209,13 +293,29 @@ class Watch:
         time: Callable[[], float],
         breach: Callable[[str], None],
     ) -> None:
+        self.planted: dict[str, str] = {}
         self.seen: dict[str, str] = {}
         self.came: dict[str, float] = {}
         self._folder, self._tasks, self._time, self._breach = folder, tasks, time, breach
 
+    def plant(self, task: str, chance: random.Random) -> None:
+        """Put a file under the name that a task's file will want: other bytes, or the very same."""
+        its = self._tasks.get(task)
+        name = f"{task}{_EXTENSIONS.get(its.kind, '.bin')}" if its is not None else ""
+        if its is None or name in self.seen or not self._folder.folder.exists():
+            return
+        content = chance.choice((its.other, its.content, b"not yours"))
+        self._folder.plant(name, content)
+        self.planted[name] = sha256(content).hexdigest()
+        self.look()
+
     def look(self, *, thoroughly: bool = False) -> None:
         """Compare what is there with what may be there."""
+        self._folder.look()
         paths = {path.name: path for path in self._folder.published()}
+        for name in self.planted.keys() - paths.keys():
+            del self.planted[name]
+            self._breach(f"{name}, which was not ours, is gone")
         for name in self.seen.keys() - paths.keys():
             del self.seen[name]
         for name, path in paths.items():
@@ -224,8 +324,10 @@ class Watch:
 
     def _read(self, name: str, path: Path) -> None:
         digest = sha256(path.read_bytes()).hexdigest()
-        task = name.partition(".")[0]
-        if task not in self._tasks or digest != self._tasks[task].sha256:
+        task = task_of(name)
+        if digest != self.planted.get(name, digest):
+            self._breach(f"{name}, which was not ours, was changed")
+        elif name not in self.planted and (task not in self._tasks or digest != self._tasks[task].sha256):
             self._breach(f"{name} does not hold the file of {task}: {path.stat().st_size} bytes")
         if name not in self.seen:
             self.came[name] = self._time()

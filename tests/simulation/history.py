@@ -9,6 +9,16 @@ from poller.order import Order, State
 RESTING = frozenset({State.DONE, State.FAILED, State.CANCELED})
 
 
+_MOST = 20
+"""Broken promises after which nobody needs to see more."""
+_AT_ONCE = 5000
+"""Events of orders at one and the same moment: more than that, and no time will ever pass again."""
+
+
+class Hopeless(KeyboardInterrupt):
+    """So much is wrong that the run ends here: an exception that no task and no callback holds back."""
+
+
 class History:
     """Remembers.
 
@@ -24,14 +34,16 @@ class History:
         self.told: dict[str, list[tuple[float, Order, Event]]] = {}
         self.begun: list[float] = []
         self.closed = False
-        self.count = 0
+        self._last, self._at_once = -1.0, 0
         self._digest = sha256()
         self.notes: list[tuple[Any, ...]] = []
 
     def note(self, *what: Any) -> None:
-        """Remember something that happened."""
+        """Remember something that happened; raises Hopeless if too much of it was wrong."""
+        if len(self.breaches) >= _MOST and not self.closed:
+            self.closed = True
+            raise Hopeless
         if not self.closed:
-            self.count += 1
             self.notes.append(what)
             self._digest.update(repr(what).encode())
 
@@ -44,8 +56,18 @@ class History:
     def tell(self, at: float, order: Order, event: Event) -> None:
         """Hear what happened to an order."""
         if not self.closed:
+            self._pass(at)
             self.note(at, "told", order.task_id, event.event, order.state.value, order.version, event.reason)
             self.told.setdefault(order.task_id, []).append((at, order, event))
+
+    def _pass(self, at: float) -> None:
+        """See that time passes."""
+        self._at_once = self._at_once + 1 if at == self._last else 0
+        self._last = at
+        if self._at_once > _AT_ONCE:
+            self.breach("everything happens at once, and no time passes")
+            self.closed = True
+            raise Hopeless
 
     @property
     def digest(self) -> str:

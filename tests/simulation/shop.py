@@ -14,7 +14,7 @@ from poller.store import Query, Store
 from tests.simulation.history import History
 
 REMOTE = "grafx"
-_PATIENCE = (600.0, 3600.0, 4 * 3600.0)
+_PATIENCE = (150.0, 600.0, 3600.0, 3600.0, 4 * 3600.0)
 _COMMANDS = {"confirm": fate.confirm, "cancel": fate.cancel, "retry": fate.retry, "check": fate.check}
 _WORDS = {"confirm": "confirmed", "cancel": "canceled", "retry": "retried", "check": "check_requested"}
 _AGAIN = 30.0
@@ -57,16 +57,21 @@ class Shop:
         time: Callable[[], float],
         now: Callable[[], float],
         started: Callable[[str], object],
+        planted: Callable[[str], object],
     ) -> None:
         self.asked: dict[str, list[Asked]] = {}
         self._chance, self._history, self._time, self._now, self._started = chance, history, time, now, started
+        self._planted = planted
+        self._desk: Callable[[Wish], object] | None = None
+        self._until = 0.0
         self._wishes: list[Wish] = []
         self._count = 0
         self._traits: dict[str, tuple[float, bool]] = {}
         self._open: set[str] = set()
 
     def plan(self, orders: int, until: float) -> None:
-        """Make up what to ask for."""
+        """Make up what to ask for, until some time."""
+        self._until = until
         for number in range(orders):
             task = f"T{number}"
             at = self._chance.uniform(0, until)
@@ -75,6 +80,8 @@ class Shop:
             self._wish(at + self._chance.choice((0.0, 0.1, 30.0)), "add", task)
             for what in self._chance.choices(("again", "other", "list", *_COMMANDS), k=self._chance.randint(0, 4)):
                 self._wish(at + self._chance.choice((1.0, 60.0, 3600.0)) * self._chance.random(), what, task)
+            if self._chance.random() < 0.05:
+                self._wish(at + 60.0 * self._chance.random(), "plant", task)
 
     def _wish(self, at: float, what: str, task: str) -> None:
         self._count += 1
@@ -93,15 +100,32 @@ class Shop:
 
     async def work(self, store: Store, poller: Poller, group: asyncio.TaskGroup) -> None:
         """Ask one process for everything as its time comes."""
-        while self._wishes:
-            await asyncio.sleep(max(self._wishes[0].at - self._time(), 0.0))
-            wish = heapq.heappop(self._wishes)
-            if wish.what == "start":
-                self._started(wish.task)
-            else:
-                group.create_task(self._ask(wish, store, poller))
-            while not self._wishes and self._open:
-                await asyncio.sleep(1.0)
+        self._desk = lambda wish: group.create_task(self._ask(wish, store, poller))
+        try:
+            while True:
+                await asyncio.sleep(max(self._wishes[0].at - self._time(), 0.0) if self._wishes else _AGAIN / 2)
+                if self._wishes and self._wishes[0].at <= self._time():
+                    self._fulfil(heapq.heappop(self._wishes))
+        finally:
+            self._desk = None
+
+    def _fulfil(self, wish: Wish) -> None:
+        if wish.what in {"start", "plant"}:
+            (self._started if wish.what == "start" else self._planted)(wish.task)
+        elif self._desk is not None:
+            self._desk(wish)
+
+    def tempt(self, task: str, share: float) -> bool:
+        """Have one's word about a task at the worst of moments, or very shortly after: rarely, as *share* says."""
+        can = self._desk is not None and task in self._traits and self._time() < self._until
+        tempted = can and self._chance.random() < share
+        if tempted:
+            what = self._chance.choice(("cancel", "cancel", "check", "retry"))
+            wish = Wish(self._time() + self._chance.uniform(0, 0.02), 0, what, task)
+            asyncio.get_running_loop().call_at(wish.at, self._fulfil, wish)
+            if what == "cancel":
+                self._wish(wish.at + 600.0 * self._chance.random(), "retry", task)
+        return tempted
 
     async def _ask(self, wish: Wish, store: Store, poller: Poller) -> None:
         mine = self.asked.setdefault(wish.task, [])
