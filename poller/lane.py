@@ -110,6 +110,10 @@ class Lane:
         """Look again: something may be due, or a slot free."""
         self._woken.set()
 
+    async def settle_doubts(self) -> None:
+        """Tell what was saved though nobody knew; see ``Doubts.settle``."""
+        await self._course.doubts.settle()
+
     def stop(self) -> None:
         """Claim nothing more."""
         self._stopping = True

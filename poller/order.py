@@ -97,6 +97,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
         context: whatever the shop wants to find again beside the order.
         deadline_as_given: the deadline in the shop's own words, if it gave one.
         filename: this order's own file name pattern, if it has one.
+        patience: seconds from opening to deadline, if the clock was set back since and the two do not tell any more.
         version: grows by one with every change; a save needs the one it started from.
     """
 
@@ -123,6 +124,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     context: dict[str, Any] = {}
     dry_run: bool = False
     deadline_as_given: str | None = None
+    patience: float | None = None
     generation: int = 1
     version: int = 1
 
@@ -196,7 +198,7 @@ def _rewound(order: Order, now: float) -> Order:
     if back <= 0:
         return order
     ready_at = None if order.ready_at is None else order.ready_at - back
-    return replace(order, opened_at=order.opened_at - back, ready_at=ready_at)
+    return replace(order, opened_at=order.opened_at - back, ready_at=ready_at, patience=_patience(order))
 
 
 def ready(order: Order, now: float) -> Order:
@@ -367,7 +369,8 @@ def check(order: Order, now: float) -> Order:
 def _open(order: Order, now: float) -> Order:
     """Begin to ask."""
     fresh = replace(order, reason=None, ready_at=None, unready_at=None, checks=0, attempts=0, expiries=0, progress=None)
-    opened = replace(fresh, state=State.PENDING, opened_at=now, due_at=now, deadline=_deadline(order, now))
+    deadline = _deadline(order, now)
+    opened = replace(fresh, state=State.PENDING, opened_at=now, due_at=now, deadline=deadline, patience=None)
     return _sealed(order, opened, now)
 
 
@@ -375,7 +378,11 @@ def _deadline(order: Order, now: float) -> float:
     """Give the patience the order had from its first day; an instant stays where it is while it lies ahead."""
     if order.deadline > now and _is_instant(order.deadline_as_given):
         return order.deadline
-    return now + (order.deadline - order.opened_at)
+    return now + _patience(order)
+
+
+def _patience(order: Order) -> float:
+    return order.deadline - order.opened_at if order.patience is None else order.patience
 
 
 def _is_instant(given: str | None) -> bool:

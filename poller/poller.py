@@ -7,6 +7,7 @@ from contextlib import nullcontext, suppress
 import structlog
 
 from poller import order as fate
+from poller.doubt import Doubts
 from poller.errors import NotFound, Stale, StoreError, StoreUnavailable
 from poller.event import Event
 from poller.lane import Lane
@@ -46,6 +47,7 @@ class Poller:
         self._lanes = {lane.name: lane for lane in lanes}
         self._store = store
         self._tell = tell
+        self._doubts = Doubts(store=store, tell=tell)
         self._now = now
         self._grace = grace
         self._retention = retention
@@ -144,7 +146,7 @@ class Poller:
             after = change(await self._get(key), now)
             event = Event(at=now, event=word, next_at=after.due_at)
             with suppress(Stale):
-                await finish(self._store.save(after, event))
+                await finish(self._doubts.save(after, event))
                 self._tell(after, event)
                 return after
         raise Stale(f"order {key.task_id!r} of {key.remote} is changing all the time", hint="ask again")
@@ -173,11 +175,17 @@ class Poller:
             wait = min(2 * wait, _MEND_LAST)
             try:
                 await self._store.reopen()
+                await self._settle_doubts()
             except StoreError as error:
                 self._log.error("store_not_reopened", reason=str(error), hint=error.hint)
             else:
                 self._log.warning("store_reopened")
                 self.wake()
+
+    async def _settle_doubts(self) -> None:
+        await self._doubts.settle()
+        for lane in self._lanes.values():
+            await lane.settle_doubts()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but no longer than until a stop."""

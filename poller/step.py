@@ -13,6 +13,7 @@ import structlog
 
 from poller import order as fate
 from poller.breaker import Breaker, Pause, Row
+from poller.doubt import Doubts
 from poller.errors import Stale, StoreError
 from poller.event import QUIET, Event, tell
 from poller.order import Key, Order, Policy, State
@@ -150,6 +151,7 @@ class Course:
         policy: as given.
         door: on while the remote lets nobody of ours in.
         breaker: open while it is down.
+        doubts: what was being saved when the store failed.
     """
 
     def __init__(
@@ -169,6 +171,7 @@ class Course:
         self.policy = policy
         self.door = Pause()
         self.breaker = Breaker()
+        self.doubts = Doubts(store=store, tell=tell)
         self._disk = Pause()
         self._files = Breaker()
         """Open while the files are not to be had, though the remote answers: they may be kept elsewhere."""
@@ -237,7 +240,7 @@ class Course:
         if after.state is State.PENDING:
             await self._store.save(after, kept, durable=False)  # one that is lost costs an early question
         else:
-            await complete(self._store.save(after, kept))
+            await complete(self.doubts.save(after, kept))
         self._tell(after, event)
 
     def _seen(self, order: Order, answer: Answer | Outcome) -> Order:

@@ -2,12 +2,17 @@
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from poller import order as fate
+from poller.doubt import Doubts
 from poller.errors import Conflict, NotFound, StoreUnavailable
+from poller.event import Event
 from poller.lane import Limits
 from poller.order import Key, Order, State
 from poller.outcome import (
@@ -24,8 +29,9 @@ from poller.outcome import (
 )
 from poller.pace import Pace
 from poller.remote import NeedsConfirming
+from poller.stores.memory import MemoryStore
 from tests import clock
-from tests.yard import READY, yard
+from tests.yard import READY, order, yard
 
 
 def test_a_ready_order_is_fetched_and_done() -> None:
@@ -641,6 +647,97 @@ def test_a_result_that_cannot_be_saved_is_tried_again() -> None:
             assert len(it.asker.asked) == 2
 
     clock.run(day())
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_what_was_saved_though_the_disk_failed_is_told_once_that_is_known(reached) -> None:
+    """An order that is done on the disk is never looked at again: whoever reads the store anew tells of it."""
+
+    async def day() -> None:
+        async with yard() as it:
+            save, failures = it.store.save, iter([StoreUnavailable("the disk failed")])
+
+            async def flaky(*arguments: object, **named: object) -> None:
+                for failure in failures:
+                    if reached:
+                        await save(*arguments, **named)
+                    it.store.problem = "the disk failed"
+                    raise failure
+                await save(*arguments, **named)
+
+            it.store.save = flaky  # type: ignore[method-assign]
+            await it.add("one")
+            await it.rest("one")
+            await clock.passes(60.0)
+
+            assert it.words("one") == ["added", "done"]
+            assert len(it.asker.asked) == (1 if reached else 2)
+
+    clock.run(day())
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_a_command_that_reached_the_disk_though_that_failed_is_told_as_well(reached) -> None:
+    """The shop has no answer and asks again; whoever listens hears of the command that was done."""
+
+    async def day() -> None:
+        async with yard(started=False) as it:
+            save = it.store.save
+
+            async def failing(*arguments: object, **named: object) -> None:
+                if reached:
+                    await save(*arguments, **named)
+                it.store.problem = "the disk failed"
+                raise StoreUnavailable("the disk failed")
+
+            await it.add("one", dry_run=True)
+            it.store.save = failing  # type: ignore[method-assign]
+            with pytest.raises(StoreUnavailable):
+                await it.poller.apply(Key("fake", "one"), fate.cancel, "canceled")
+            it.store.save = save  # type: ignore[method-assign]
+            working = asyncio.create_task(it.poller.run())
+            await clock.passes(60.0)
+            it.poller.stop()
+            await working
+
+            assert it.words("one") == (["added", "canceled"] if reached else ["added"])
+
+    clock.run(day())
+
+
+def test_a_store_that_fails_again_leaves_every_doubt() -> None:
+    """What is known is told once; what is not waits for the next time."""
+
+    async def day() -> None:
+        store, told = MemoryStore(), []
+        doubts = Doubts(store=store, tell=lambda order, event: told.append(order.task_id))
+        orders = [order("one"), order("two"), order("three")]
+        await store.add(orders[:2])
+        save, history = store.save, store.history
+        for each in orders:
+            event = Event(at=clock.now(), event="canceled")
+            store.save = partial(_fails_late, save)  # type: ignore[method-assign]
+            with pytest.raises(StoreUnavailable):
+                await doubts.save(fate.cancel(each, clock.now()), event)
+        store.history = partial(_fails_late, history, only="two")  # type: ignore[method-assign]
+        with pytest.raises(StoreUnavailable):
+            await doubts.settle()
+        assert told == ["one"]
+        store.history = history  # type: ignore[method-assign]
+        await doubts.settle()
+        await doubts.settle()
+        assert told == ["one", "two"]  # and nothing is known of the third
+
+    clock.run(day())
+
+
+async def _fails_late(work: Any, *arguments: Any, only: str = "", **named: Any) -> Any:
+    """Do what can be done, and say that it failed: always, or about one order *only*."""
+    with suppress(NotFound):
+        answer = await work(*arguments, **named)
+    if not only or arguments[0].task_id == only:
+        raise StoreUnavailable("the disk failed")
+    return answer
 
 
 def test_orders_long_at_rest_are_forgotten() -> None:

@@ -417,6 +417,16 @@ def test_an_order_has_waited_as_long_after_the_clock_was_set_back() -> None:
     assert decide(behind, NotReady(), NOW - HOUR + 60.0, PACE).opened_at == behind.opened_at
 
 
+def test_a_retry_gives_no_more_patience_because_the_clock_was_set_back() -> None:
+    """Opened an hour earlier than it says, an order seems to have been given an hour more than it was."""
+    order = replace(SITUATIONS["known"], updated_at=NOW)
+    asked = decide(order, NotReady(), NOW - HOUR, PACE)
+    failed = decide(decide(asked, NotReady(), NOW - 2 * HOUR, PACE), SAMPLES["refused"], NOW, PACE)
+    again = retry(failed, NOW)
+    assert again.deadline - NOW == order.deadline - order.opened_at
+    assert retry(cancel(again, NOW), NOW + 1).deadline == again.deadline + 1
+
+
 # --- dead links
 
 
