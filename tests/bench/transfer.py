@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 
+import aiohttp
 import msgspec
 import pytest
 
@@ -162,6 +164,42 @@ def curl(job: Job, folder: Path) -> Took:
     return took
 
 
+def handwritten(job: Job, folder: Path) -> Took:
+    """Fetch the same files with aiohttp's session, and keep what we promise of each in one errand of a thread."""
+    return asyncio.run(_handwritten(job, folder))
+
+
+async def _handwritten(job: Job, folder: Path) -> Took:
+    links, loop = iter(enumerate(job.links())), asyncio.get_running_loop()
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with ThreadPoolExecutor(_FILE_THREADS) as files:
+        connector = aiohttp.TCPConnector(limit=job.at_once)
+        async with aiohttp.ClientSession(connector=connector) as session:
+
+            async def worker() -> None:
+                for number, link in links:
+                    async with session.get(link) as response:
+                        body = await response.read()
+                    await loop.run_in_executor(files, _kept, directory, f"{number}.pdf", body)
+
+            busy, began = time.process_time(), perf_counter()
+            await asyncio.gather(*(worker() for _ in range(job.at_once)))
+            took = perf_counter() - began
+    os.close(directory)
+    return Took(seconds=took, busy=time.process_time() - busy)
+
+
+def _kept(directory: int, name: str, body: bytes) -> str:
+    """Write a file, hash it, and have it and its name on the disk before anybody sees it under that."""
+    handle = os.open(f"{name}.part", os.O_CREAT | os.O_EXCL | os.O_WRONLY, dir_fd=directory)
+    os.write(handle, body)
+    os.fsync(handle)
+    os.close(handle)
+    os.rename(f"{name}.part", name, src_dir_fd=directory, dst_dir_fd=directory)
+    os.fsync(directory)
+    return sha256(body).hexdigest()
+
+
 def node(job: Job, folder: Path) -> Took:
     """Fetch one file as a shop's tutorial does: Node's fetch, piped into a file."""
     (link,) = job.links()
@@ -234,6 +272,11 @@ async def many(yard: Yard) -> list[Figure]:
                 cpu.slowdown(f"{what}, to curl --parallel, processor time"),
                 *_lateness(what, took),
             ]
+        same, busy, _ = _compared(yard, job, handwritten)
+        figures += [
+            same.slowdown(f"{what}, to a session.get that keeps the same promises"),
+            busy.slowdown(f"{what}, to a session.get that keeps the same promises, processor time"),
+        ]
     return figures
 
 
