@@ -260,6 +260,17 @@ async def test_who_waits_is_due_later_after_a_shift(store):
     assert (await store.get(claimed.key)).due_at == 950.0
 
 
+async def test_who_is_saved_after_a_shift_is_due_when_he_says(store):
+    """Though it is what he said before: then it stood for another moment."""
+    await store.add([an_order(due_at=50.0)])
+    await store.shift("grafx", seconds=100.0)
+    await store.save(after(an_order(due_at=50.0)))
+    assert await store.next_due("grafx") == 50.0
+    assert len(await store.claim("grafx", limit=9, now=60.0, until=400.0)) == 1
+    assert await store.next_due("grafx") == 400.0
+    assert await store.claim("grafx", limit=9, now=399.0, until=500.0) == []
+
+
 async def test_a_claim_that_was_shifted_is_renewed_and_saved_as_ever(store):
     """A step that is under way when the clock is set notices nothing of it."""
     await store.add([an_order("t1", due_at=1.0), an_order("t2", due_at=2.0)])

@@ -83,6 +83,11 @@ class Eras:
         """Take an entry in, as times are now."""
         self._now.push(entry)
 
+    @property
+    def shifted(self) -> bool:
+        """Whether an entry may be off: the same one, taken in now, stands for another time."""
+        return bool(self._before)
+
     def shift(self, by: int) -> None:
         """Move all that there is by so much."""
         self._before = [(off + by, due) for off, due in self._before] + [(by, self._now)]

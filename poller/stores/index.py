@@ -223,7 +223,7 @@ class Index:
         if (before.state, before.created_at, before.batch) != (after.state, after.created_at, after.batch):
             self._unlist(doc_id, before)
             self._list(doc_id, after)
-        elif not claimed and before.due_at == after.due_at:
+        elif not claimed and before.due_at == after.due_at and not self._due[after.remote].shifted:
             return
         if after.state is State.PENDING and after.due_at is not None:
             self._due[after.remote].push(_entry(after.due_at, doc_id))

@@ -324,9 +324,13 @@ class Life:
 
     async def _find(self) -> None:
         """See what there is, as nobody but the store knows it."""
+        found = await self._read_anew()
+        self._at_rest = {order.key: order.generation for order in found if order.state in RESTING}
+
+    async def _read_anew(self) -> list[Order]:
         found = await self._orders()
         self.world.checker.found({order.task_id: order for order in found})
-        self._at_rest = {order.key: order.generation for order in found if order.state in RESTING}
+        return found
 
     async def _intrude(self) -> None:
         """Let a second process try to open the store, now and then."""
@@ -377,7 +381,7 @@ class Life:
         """Take note that nobody knew what was durable, as if another process began."""
         await reopening
         self.world.history.begun.append(self.world.time())
-        await self._find()
+        await self._read_anew()
 
     async def _work(self, store: TinyStore) -> None:
         poller = self._poller(store)
