@@ -75,6 +75,7 @@ def test_retry_after_is_obeyed() -> None:
     clock.run(day())
 
 
+@pytest.mark.unmeasured
 def test_questions_and_downloads_stay_within_their_limits() -> None:
     """A thousand orders at once: never more questions or downloads than there are slots."""
 
@@ -643,6 +644,7 @@ def test_a_result_that_cannot_be_saved_is_tried_again() -> None:
     clock.run(day())
 
 
+@pytest.mark.unmeasured
 def test_orders_long_at_rest_are_forgotten() -> None:
     """Retention is kept without anybody asking."""
 
@@ -863,6 +865,7 @@ def test_what_was_saved_is_told_though_the_step_was_cancelled_meanwhile() -> Non
     clock.run(day())
 
 
+@pytest.mark.unmeasured
 def test_an_outage_fails_no_order() -> None:
     """A remote that is down for a day is probed now and then; nobody spends an attempt; then all goes on at once."""
 
@@ -970,6 +973,7 @@ class _Slow(list):
         return READY if clock.now() >= self._ready_at else NotReady()
 
 
+@pytest.mark.unmeasured
 def test_what_orders_took_is_learned_and_kept() -> None:
     """After thirty orders the next ones take few questions, and the store knows why."""
 

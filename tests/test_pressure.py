@@ -15,6 +15,8 @@ from tests import clock
 from tests.quick_store import QuickStore
 from tests.yard import READY, Yard, yard
 
+pytestmark = pytest.mark.unmeasured
+
 DAY = 86400.0
 THROTTLED = Trouble(reason="429", status=429, retry_after=120.0)
 
