@@ -13,6 +13,8 @@ from tests import clock
 from tests.quick_store import QuickStore
 from tests.yard import READY, Yard, yard
 
+pytestmark = [pytest.mark.unmeasured, pytest.mark.usefixtures("calm")]
+
 HOUR = 3600.0
 JUMPS = [HOUR, -HOUR, 7.0, -7.0, 600.0, -86400.0]
 

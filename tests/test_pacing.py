@@ -7,6 +7,8 @@ import pytest
 from poller.pace import Pace
 from tests.bench.pacing import CASES, RULES, Case, Cost, learned, least_questions, lognormal, measure, quantiles
 
+pytestmark = pytest.mark.unmeasured
+
 ORDERS = 700
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from poller import poller as polling
 from poller.lane import Limits
 from poller.order import State
 from poller.outcome import Cause, NotReady, Trouble
@@ -15,14 +14,10 @@ from tests import clock
 from tests.quick_store import QuickStore
 from tests.yard import READY, Yard, yard
 
+pytestmark = [pytest.mark.unmeasured, pytest.mark.usefixtures("calm")]
+
 DAY = 86400.0
 THROTTLED = Trouble(reason="429", status=429, retry_after=120.0)
-
-
-@pytest.fixture(autouse=True)
-def _calm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look seldom whether the store is well: looking every second is most of what a virtual day costs."""
-    monkeypatch.setattr(polling, "_MEND_FIRST", 60.0)
 
 
 def fullest(sent: Sequence[float], window: float = 60.0) -> int:
@@ -347,7 +342,7 @@ def test_after_a_day_without_the_files_all_is_as_before(down: Trouble) -> None:
 
     async def day() -> None:
         async with yard() as it:
-            names = [f"task-{number:02}" for number in range(8)]
+            names = [f"task-{number:02}" for number in range(4)]
             it.fetcher.outcomes = dict.fromkeys(names, down)
             await it.add(*names, patience=7 * DAY)
             await clock.passes(600.0)
@@ -355,11 +350,11 @@ def test_after_a_day_without_the_files_all_is_as_before(down: Trouble) -> None:
             await clock.passes(DAY)
             assert DAY / 130 < it.fetcher.begun.total() - begun <= DAY / 59
             counts = await it.store.counts()
-            assert (counts[State.PENDING], counts[State.FAILED]) == (8, 0)
+            assert (counts[State.PENDING], counts[State.FAILED]) == (4, 0)
             assert max([(await it.read(name)).attempts for name in names]) <= 2
             it.fetcher.outcomes.clear()
             await clock.passes(120.0)
-            assert (await it.store.counts())[State.DONE] == 8
+            assert (await it.store.counts())[State.DONE] == 4
 
     clock.run(day())
 

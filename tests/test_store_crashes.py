@@ -21,6 +21,8 @@ from tests.day import FULL, PLAIN, RESTART, Contents, Entry, Life, RecordingFile
 from tests.disk import Disk, Image
 from tests.stores import OPERATIONS, an_order, in_memory
 
+pytestmark = pytest.mark.unmeasured
+
 DAYS = {
     "folding": (FULL, 1, True),
     "journal only": (FULL, 10**9, True),

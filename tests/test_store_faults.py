@@ -17,6 +17,8 @@ from tests.day import ONE, PLAIN, TWO, Contents, changes, contents, expectations
 from tests.fault import CODES, SHORT, Fault
 from tests.stores import TORN, ScriptedFiles, an_order, die, in_memory, tear
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:

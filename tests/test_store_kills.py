@@ -26,6 +26,8 @@ from tests.day import Contents, contents, expectations
 from tests.stores import in_memory
 from tests.victim import DAY, Victim
 
+pytestmark = pytest.mark.unmeasured
+
 HEAVY = [pytest.mark.heavy, pytest.mark.timeout(24 * 3600)]
 
 

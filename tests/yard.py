@@ -10,7 +10,7 @@ from poller.address import Origin
 from poller.event import Event
 from poller.governor import Governor
 from poller.lane import Lane, Limits
-from poller.order import Order, place
+from poller.order import Key, Order, place
 from poller.outcome import File, NotReady, Outcome, Published, Trouble
 from poller.pace import Pace
 from poller.poller import Poller
@@ -21,6 +21,8 @@ from poller.store import Store
 from poller.stores.memory import MemoryStore
 from tests.clock import now, passes
 
+_LOOK = 0.05
+"""Seconds between two looks at first."""
 READY = Ready(links=(Link(url="https://files.example/one"),))
 
 
@@ -167,18 +169,29 @@ class Yard:
 
     async def read(self, task_id: str) -> Order:
         """Read an order that must be there."""
-        found = await self.store.get(order(task_id).key)
+        found = await self.store.get(Key("fake", task_id))
         assert found is not None
         return found
 
     async def until(self, true: Callable[[Order], bool], *task_ids: str, within: float = 10_000.0) -> Sequence[Order]:
-        """Let virtual time pass until something is true of every order named."""
+        """Let virtual time pass until something is true of every order named; the longer, the less often is looked."""
+        time = asyncio.get_running_loop().time
+        began = time()
         async with asyncio.timeout(within):
             while True:
-                orders = [await self.read(task_id) for task_id in task_ids]
-                if all(map(true, orders)):
+                orders = await self._all(true, task_ids)
+                if orders is not None:
                     return orders
-                await passes(0.05)
+                await passes(min(max(_LOOK, (time() - began) / 200), 1.0))
+
+    async def _all(self, true: Callable[[Order], bool], task_ids: Sequence[str]) -> Sequence[Order] | None:
+        """Give the orders if it is true of all of them; read no more of them than it takes to see that it is not."""
+        orders = []
+        for task_id in reversed(task_ids):
+            orders.append(await self.read(task_id))
+            if not true(orders[-1]):
+                return None
+        return orders[::-1]
 
     async def rest(self, *task_ids: str, within: float = 10_000.0) -> Sequence[Order]:
         """Let virtual time pass until the orders have come to rest."""

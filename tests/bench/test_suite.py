@@ -18,6 +18,8 @@ from tests.bench.report import RESULTS, read
 from tests.bench.suite import SUITE, figures, figures_apart
 from tests.bench.yard import Yard
 
+pytestmark = pytest.mark.unmeasured
+
 MIDDLE = 50_000
 
 
