@@ -207,9 +207,14 @@ class Checker:
             at_rest = before is not None and before.state in RESTING
             if before is not None and at_rest and (before.state is State.DONE or after.generation == before.generation):
                 self._breach(f"{order.task_id} was {before.state} and became {after.state} by {event.event}")
-            if before is not None and before.state is State.HELD and event.event not in {"confirmed", "canceled"}:
+            held = before is not None and before.state is State.HELD and not self._unheard(order)
+            if held and event.event not in {"confirmed", "canceled"}:
                 self._breach(f"{order.task_id} was held, and became {after.state} by {event.event}")
             before = after
+
+    def _unheard(self, order: Order) -> bool:
+        """Tell whether a process ended, or may have, between obeying the shop and telling of it."""
+        return any(each.what in {"confirm", "cancel"} and each.answer is None for each in self._asked[order.task_id])
 
     def _check_attempts(self, order: Order) -> None:
         """Waiting is not failing: an attempt is spent by trouble, and by each trouble one."""

@@ -82,7 +82,10 @@ class Inline(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        future.set_result(fn(*args, **named))
+        try:
+            future.set_result(fn(*args, **named))
+        except Crash:
+            raise Ended from None
         return future
 
 

@@ -99,6 +99,7 @@ class Manners:
     def restart(self) -> None:
         """Forget what was under way: the process is another, and knows of no outage."""
         self._under_way.clear()
+        self._bad_logins: set[Sent] = set()
         self._row: list[Vain] = []
         self._ended: tuple[float, list[Vain]] = (float("-inf"), [])
         self._known_since: float | None = None
@@ -117,6 +118,9 @@ class Manners:
             yield sent
         finally:
             self._under_way[about, is_link] -= 1
+            if sent in self._bad_logins:
+                self._bad_logins.remove(sent)
+                self._note_dealt(sent)
             if not is_link and self._time() - sent.at > _LONGEST:
                 self._history.breach(f"a request about {about or 'nobody'} took {self._time() - sent.at:.0f} s")
 
@@ -155,7 +159,7 @@ class Manners:
         if wrong or answer.status in {429, 502, 503, 504} or (sent.is_link and answer.status not in {200, 206}):
             self._deal(sent)
             if answer.status >= 500 or wrong not in {"", "short"}:
-                self._in_vain(sent, silent=answer.status < 500)
+                self._in_vain(sent, silent=wrong not in {"", "short"})
             elif wrong and not sent.is_link:
                 self._let_in()
         elif answer.status == 401:
@@ -170,6 +174,13 @@ class Manners:
         self.whole[sent.about].append(self._time())
 
     def _deal(self, sent: Sent) -> None:
+        """Take note that something went wrong; with a login when it ends, for until then anybody may join it."""
+        if sent.about:
+            self._note_dealt(sent)
+        else:
+            self._bad_logins.add(sent)
+
+    def _note_dealt(self, sent: Sent) -> None:
         self.dealt[sent.about].append(Dealt(self._time(), known=self._known_since is not None))
 
     def _refuse(self, sent: Sent) -> None:
