@@ -15,7 +15,7 @@ from poller.remote import Aborted, Request
 from poller.tap import Tap
 from poller.wire import Wire
 from tests.grafx import grafx, wired
-from tests.hostile import Hostile, answer, hostile, reply, say
+from tests.hostile import Hostile, Seen, answer, hostile, reply, say
 
 SIZE = 3 * BLOCK + 7
 SENT = os.urandom(SIZE)
@@ -93,6 +93,35 @@ async def test_what_follows_a_body_answers_nobody(listening: dict[str, Any]) -> 
             assert await taken(body) == SENT
         with await opened(wire, server, "/next") as body:
             assert await taken(body) == b"good"
+
+
+async def test_what_follows_a_body_late_answers_nobody(listening: dict[str, Any]) -> None:
+    """A file that grew while it was sent is longer than it was said to be; who asks next would get the rest of it."""
+    kept, followed = asyncio.Event(), asyncio.Event()
+
+    async def play(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        writer.write(reply(200, SENT))
+        await kept.wait()
+        writer.write(b"what it grew by")
+        await writer.drain()
+        followed.set()
+        return True
+
+    async with served(listening) as (server, wire):
+        server.on("/x", play)
+        server.on("/next", answer(200, b"good"))
+        with await opened(wire, server) as body:
+            assert await taken(body) == SENT
+        (((connection, _),),) = wire._own._connector._conns.values()
+        assert not connection.should_close
+        kept.set()
+        await followed.wait()
+        async with asyncio.timeout(5):  # before it is closed because nobody uses it
+            while not connection.should_close:
+                await asyncio.sleep(0)
+        with await opened(wire, server, "/next") as body:
+            assert await taken(body) == b"good"
+        assert server.dials == 2
 
 
 async def test_who_stops_in_the_middle_leaves_no_handle_and_no_connection(listening: dict[str, Any]) -> None:
