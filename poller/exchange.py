@@ -94,6 +94,8 @@ class Response:
         """Let go of the connection: it is kept for the next request if the body has come whole, and closed if not."""
         if self._tap is not None and self._tap.close():
             self._content.feed_eof()
+            if isinstance(self._protocol, _Handler):
+                self._protocol.forget()
         self._connection.release()
 
     def was_cut(self) -> bool:
@@ -121,6 +123,10 @@ class _Handler(ResponseHandler):
     """
 
     used = False
+
+    def forget(self) -> None:
+        """Leave a reply whose body was tapped: what would parse the rest of it would swallow what comes unasked-for."""
+        self._parser = None
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; what follows the head of such a reply at once is no next one."""

@@ -126,12 +126,20 @@ class TlsTap(Tap):
 
     async def _fill(self, room: memoryview) -> int:
         """Decipher what has come; where that is not enough for one byte, wait for more. Nothing is the end."""
-        while (count := self._decipher(room)) is None:
-            came = await self._receive(self._ciphertext)
-            if not came:
-                return 0
-            self._cipher.incoming.write(self._ciphertext[:came])
+        count = self._decipher(room)
+        if count is None:
+            with self._patience.limit():  # of what is deciphered: a record may drip, and TLS talk of itself for ever
+                count = await self._deciphered(room)
         return count
+
+    async def _deciphered(self, room: memoryview) -> int:
+        while came := await self._receive(self._ciphertext):
+            self._cipher.incoming.write(self._ciphertext[:came])
+            count = self._decipher(room)
+            if count is not None:
+                return count
+            await asyncio.sleep(0)
+        return 0
 
     def _decipher(self, room: memoryview) -> int | None:
         """Decipher into *room*; tell how many bytes it is, None if more has to come for one."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from poller.remote import Aborted, Request
 from poller.tap import Tap
 from poller.wire import Wire
 from tests.grafx import grafx, wired
-from tests.hostile import Hostile, answer, hostile, reply, say
+from tests.hostile import Hostile, Seen, answer, hostile, reply, say
 
 SIZE = 3 * BLOCK + 7
 SENT = os.urandom(SIZE)
@@ -95,6 +95,35 @@ async def test_what_follows_a_body_answers_nobody(listening: dict[str, Any]) -> 
             assert await taken(body) == b"good"
 
 
+async def test_what_follows_a_body_late_answers_nobody(listening: dict[str, Any]) -> None:
+    """A file that grew while it was sent is longer than it was said to be; who asks next would get the rest of it."""
+    kept, followed = asyncio.Event(), asyncio.Event()
+
+    async def play(seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        writer.write(reply(200, SENT))
+        await kept.wait()
+        writer.write(b"what it grew by")
+        await writer.drain()
+        followed.set()
+        return True
+
+    async with served(listening) as (server, wire):
+        server.on("/x", play)
+        server.on("/next", answer(200, b"good"))
+        with await opened(wire, server) as body:
+            assert await taken(body) == SENT
+        (((connection, _),),) = wire._own._connector._conns.values()
+        assert not connection.should_close
+        kept.set()
+        await followed.wait()
+        async with asyncio.timeout(5):  # before it is closed because nobody uses it
+            while not connection.should_close:
+                await asyncio.sleep(0)
+        with await opened(wire, server, "/next") as body:
+            assert await taken(body) == b"good"
+        assert server.dials == 2
+
+
 async def test_who_stops_in_the_middle_leaves_no_handle_and_no_connection(listening: dict[str, Any]) -> None:
     """A file larger than it may be is let go of after its first blocks."""
     async with served(listening) as (server, wire):
@@ -114,6 +143,48 @@ async def test_silence_in_the_middle_is_given_up(listening: dict[str, Any]) -> N
         server.on("/x", say(reply(200, SENT)[: -BLOCK // 2], then="hold"))
         with await opened(wire, server) as body, pytest.raises(Aborted) as raised:
             await taken(body)
+        assert isinstance(raised.value.outcome, Trouble)
+        assert raised.value.outcome.reason == "the remote went silent"
+
+
+@asynccontextmanager
+async def dripping(server: Hostile, after: int, pause: float) -> AsyncIterator[None]:
+    """Stand in for a server, and pass on what it says byte by byte with pauses, once there were enough bytes."""
+    passing: set[asyncio.Task[None]] = set()
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: float = float("inf")) -> None:
+        with suppress(OSError), closing(writer):
+            while piece := await reader.read(2**16 if left > 0 else 1):
+                left -= len(piece)
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0 if left > 0 else pause)
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far = await asyncio.open_connection(host.strip("/"), int(port))
+        passing.add(asyncio.create_task(pass_on(reader, far[1])))
+        passing.add(asyncio.create_task(pass_on(far[0], writer, after)))
+
+    scheme, host, port = server.base.split(":")
+    listener = await asyncio.start_server(meet, "127.0.0.1", 0)
+    server.base = f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    try:
+        yield
+    finally:
+        listener.close()
+        for task in passing:
+            task.cancel()
+        await asyncio.wait(passing)
+
+
+async def test_a_record_that_drips_is_silence(tls: ssl.SSLContext, trusted: None) -> None:
+    """Not one byte of the file can be had of it, however many of its own come."""
+    async with hostile(ssl=tls) as server, dripping(server, SIZE // 2, 0.02):
+        async with wired(grafx(server.base), idle_timeout=0.3) as wire:
+            server.on("/x", answer(200, SENT))
+            with await opened(wire, server) as body, pytest.raises(Aborted) as raised:
+                async with asyncio.timeout(10):
+                    await taken(body)
         assert isinstance(raised.value.outcome, Trouble)
         assert raised.value.outcome.reason == "the remote went silent"
 
