@@ -1,13 +1,18 @@
 """Files and directories by open directory: whatever is planted there, no link is followed and nothing waited for."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from io import FileIO
+from pathlib import Path
 
 FILE_MODE = 0o640
 FOLDER_MODE = 0o750
 _CAREFUL = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FORGETFUL = frozenset({"btrfs", "overlay"})
+"""Where a sync of a file without a name keeps nothing of it but its data: named, and its folder synced, it may be empty
+after a power cut (in Linux, ``btrfs_log_inode_parent`` passes over what has no link). An overlay may lie on one."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -55,18 +60,37 @@ def link(handle: int, name: str, folder: int) -> None:
 
 
 def takes_nameless(folder: int) -> bool:
-    """Try whether a file without a name can be made, and be given one: not every system and file system can."""
-    probe = "nameless"
+    """Try whether a file without a name can be made, synced, and be given one: not every file system can.
+
+    Where the process dies meanwhile, the sweep takes its probe for a partial.
+    """
+    probe = "nameless.part"
     try:
+        if file_system(folder) in _FORGETFUL:
+            return False
         handle = nameless(folder)
         try:
             link(handle, probe, folder)
             os.unlink(probe, dir_fd=folder)
         finally:
             os.close(handle)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, KeyError):
         return False
     return True
+
+
+def file_system(folder: int) -> str:
+    """Name the kind of file system that an open directory is on; see proc(5).
+
+    Raises:
+        OSError, KeyError: it is not known.
+    """
+    about = Path(f"/proc/self/fdinfo/{folder}").read_text("ascii")
+    mount = dict(line.split(":", 1) for line in about.splitlines())["mnt_id"].strip()
+    for line in Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines():
+        if line.startswith(f"{mount} "):
+            return line.partition(" - ")[2].split()[0]
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), mount)
 
 
 def _ours(handle: int) -> int:

@@ -49,8 +49,16 @@ class Together(Generic[T, R]):
         self._turns -= 1
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
         things, waiting = zip(*taken, strict=True)
-        turn = asyncio.get_running_loop().run_in_executor(self._executor, self._work, things)
-        turn.add_done_callback(partial(self._ended, waiting))
+        self._turn(things).add_done_callback(partial(self._ended, waiting))
+
+    def _turn(self, things: Sequence[T]) -> asyncio.Future[Sequence[R | Exception]]:
+        loop = asyncio.get_running_loop()
+        try:
+            return loop.run_in_executor(self._executor, self._work, things)
+        except RuntimeError as error:  # no thread can be had; whoever waits for one would wait for ever
+            failed: asyncio.Future[Sequence[R | Exception]] = loop.create_future()
+            failed.set_exception(error)
+            return failed
 
     def _ended(self, waiting: Sequence[asyncio.Future[R]], turn: asyncio.Future[Sequence[R | Exception]]) -> None:
         self._turns += 1

@@ -417,6 +417,51 @@ async def test_the_sweep_takes_nothing_else_and_waits_for_nothing(tmp_path: Path
     assert (tmp_path / "precious").read_bytes() == b"x"
 
 
+@pytest.mark.parametrize("kind", ["small"], indirect=True)
+@pytest.mark.parametrize("forgetful", ["btrfs", "overlay"])
+def test_where_a_sync_of_the_nameless_keeps_nothing_each_file_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgetful: str
+) -> None:
+    """After a power cut there would be an empty file under its final name."""
+    handle = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        monkeypatch.setattr(folders, "file_system", lambda _: "ext4")
+        able = folders.takes_nameless(handle)
+        monkeypatch.setattr(folders, "file_system", lambda _: forgetful)
+        assert (able, folders.takes_nameless(handle)) == (sys.platform == "linux", False)
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.parametrize("kind", ["small"], indirect=True)
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_the_kind_of_a_file_system_is_known() -> None:
+    """It is the one of the open folder, wherever that is mounted."""
+    handle = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        assert folders.file_system(handle) == "proc"
+    finally:
+        os.close(handle)
+
+
+@pytest.mark.parametrize("kind", ["small"], indirect=True)
+async def test_a_probe_that_was_left_is_swept(
+    tmp_path: Path, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who died while he tried the file system leaves nothing for good, and changes nothing for good."""
+    able = []
+    for dies in (False, True, False, False):
+        with monkeypatch.context() as patch:
+            if dies:
+                patch.delattr(os, "unlink")
+            publisher = Publisher(folder=tmp_path, pattern="x", executor=executor, now=lambda: 0.0)
+        await publisher.partials.sweep(nobody)
+        able.append(publisher.partials._takes_nameless)
+        publisher.close()
+    assert able[-1] == able[0]
+    assert not any((tmp_path / ".partial").iterdir())
+
+
 # --- our own faults
 
 

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -94,3 +95,27 @@ async def test_who_is_cancelled_is_no_trouble_to_the_others(which: int) -> None:
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(results.pop(which), asyncio.CancelledError)
     assert results == [[4, 6], [2, 6]][which]
+
+
+async def test_a_turn_that_no_thread_can_be_had_for_is_everybodys_error_and_the_next_one_goes_on() -> None:
+    """Whether it was to begin at once or after another one; nobody is left waiting, and no turn is lost."""
+    mill = Mill()
+    mill.go_on.set()
+    gathering = together(mill)
+    real, left = gathering._executor.submit, [True, False, True]
+
+    def submit(*args: Any) -> Any:
+        if not left or left.pop(0):
+            return real(*args)
+        raise RuntimeError("can't start new thread")
+
+    gathering._executor.submit = submit  # type: ignore[method-assign]
+    async with asyncio.timeout(10):
+        tasks = await begun(1, 2, 3, of=gathering)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert results[0] == 2
+        assert [type(result) for result in results[1:]] == [RuntimeError, RuntimeError]
+        left[:] = [False]
+        with pytest.raises(RuntimeError):
+            await gathering.do(4)
+        assert await gathering.do(5) == 10
