@@ -37,8 +37,15 @@ _SET = 1.0
 """Seconds by which two clocks drift apart between two looks only if one of them was set."""
 _PENDING = frozenset({State.PENDING})
 _STORE_PAUSE = 1.0
+_LONGEST_WAIT = 3600.0
+"""Seconds between two questions about an order, at most: a remote may wish for no more."""
 _BACK = 0.1
 """Seconds by which an order that has tried a paused remote stands behind the others at the next try."""
+
+
+def _may_miss(order: Order, now: float) -> bool:
+    """Tell whether an order may wait past its deadline, which has come nearer: it waits no longer than it was to."""
+    return order.due_at is not None and order.deadline <= now + max(order.due_at - order.updated_at, 0.0)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,17 +170,16 @@ class Lane:
         self._ahead = ahead
 
     async def _keep_deadlines(self) -> None:
-        """Have those be due whose deadlines were passed over: a deadline is an instant, not a wait."""
+        """Have those be due whose deadlines were passed over, or may come before they are: a deadline is no wait."""
         now = self._now()
         query = Query(states=_PENDING, remote=self.name, sort="deadline", descending=False, limit=500)
         while True:
             page = await self._store.search(query)
-            missed = [order for order in page.orders if order.deadline <= now]
-            for order in missed:
-                if order.key not in self._steps:
+            for order in page.orders:
+                if order.key not in self._steps and _may_miss(order, now):
                     with suppress(Stale, NotFound):
                         await self._store.save(fate.check(order, now), durable=False)
-            if len(missed) < len(page.orders) or page.next is None:
+            if page.next is None or page.orders[-1].deadline > now + _LONGEST_WAIT:
                 return
             query = msgspec.structs.replace(query, after=page.next)
 

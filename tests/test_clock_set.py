@@ -119,6 +119,25 @@ def test_a_deadline_that_was_passed_over_is_kept_within_the_minute() -> None:
     clock.run(day())
 
 
+def test_a_deadline_that_has_come_near_is_not_waited_past() -> None:
+    """Five minutes are left of an hour and more, and the next question is as far away as before."""
+
+    async def day() -> None:
+        async with yard(store=QuickStore()) as it:
+            it.remote.scripts = {name: [NotReady(retry_after=3000.0)] for name in ("near", "far")}
+            await it.add("near", patience=HOUR + 900.0)
+            await it.add("far", patience=HOUR + 600.0 + 3100.0)
+            await clock.passes(600.0)
+            clock.jump(HOUR)
+            began = _elapsed()
+            (near,) = await it.rest("near")
+            assert _elapsed() - began < 360.0
+            assert near.cause is Cause.DEADLINE
+            assert (await it.read("far")).checks == 1
+
+    clock.run(day())
+
+
 def test_more_deadlines_than_fit_on_a_page_are_kept() -> None:
     """A thousand of them come to rest, and the rest goes on."""
 
