@@ -29,7 +29,7 @@ DAYS = {
     "folding meanwhile": ((*PLAIN[:5], RESTART, *PLAIN[5:]), 1, False),
 }
 """Days, the bytes from which a journal is full, and whether each change waits for the folding before it."""
-FLOORS = {"folding": 1000, "journal only": 800, "folding meanwhile": 400}
+FLOORS = {"folding": 600, "journal only": 500, "folding meanwhile": 300}
 """How many different states a power failure must have left at the least, for the proof to be one."""
 HEAVY = [pytest.mark.heavy, pytest.mark.timeout(24 * 3600)]
 
@@ -129,7 +129,7 @@ async def test_a_process_may_end_after_any_operation(folder, day, record_propert
     assert trials.tried > 40
 
 
-LIMITS = [pytest.param(10**9, id="all", marks=HEAVY), pytest.param(100, id="some")]
+LIMITS = [pytest.param(10**9, id="all", marks=HEAVY), pytest.param(40, id="some")]
 """How many states of one moment are tried: every one of the model's, or so many by chance."""
 
 
