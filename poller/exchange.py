@@ -73,7 +73,7 @@ class Response:
         """
         came = self._content.read_nowait()
         left, transport = length - len(came), self._transport
-        if transport is not None and left >= _WORTH_TAPPING:
+        if transport is not None and left >= _WORTH_TAPPING and not self._content.is_eof():
             self._tap = tapped(transport, left, self._patience)
         return came, self._tap
 

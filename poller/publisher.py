@@ -197,11 +197,13 @@ class _Whole:
     Attributes:
         raw: the file.
         above, last: the folder within ours, and the name in it, that it should get.
+        whole: whether all of it is on the disk, and nothing missing but its name.
         name: its path, once it has one.
         error: what stood in its way.
     """
 
     raw: HashedFile
+    whole = False
 
     def __init__(self, partial: Partial, wanted: str) -> None:
         self.partial = partial
@@ -220,7 +222,7 @@ class _Whole:
     @property
     def trouble(self) -> OSError | None:
         """What stood in its way: in the folder of one batch, say, nobody else's."""
-        if self.above and isinstance(self.error, PermissionError):
+        if self.above and self.whole and isinstance(self.error, PermissionError):
             return folders.Closed(self.error.errno, self.error.strerror, self.above)
         return self.error
 
@@ -237,6 +239,7 @@ class _Whole:
     def sync(self) -> None:
         """Have its bytes on the disk."""
         os.fsync(self.raw.fileno())
+        self.whole = True
 
     def be_named(self, last: str) -> None:
         """Note the name that it has got."""

@@ -544,6 +544,23 @@ async def test_a_folder_within_that_lets_nobody_in_is_no_other_files_trouble(
     assert (results[1].strerror, results[1].filename) == ("Permission denied", "closed")
 
 
+@pytest.mark.parametrize("kind", ["small", "small, on a file system where a file needs a name"], indirect=True)
+async def test_partials_that_let_nobody_in_are_everybodys_trouble(
+    tmp_path: Path, executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No folder of a batch is to blame for it, and no file has a place."""
+    with folder(tmp_path / "orders", executor, "{batch}/{task_id}{ext}") as publisher:
+
+        def closed(*_: Any) -> int:
+            raise PermissionError(13, "Permission denied", ".partial")
+
+        monkeypatch.setattr(folders, "nameless", closed)
+        monkeypatch.setattr(folders, "create", closed)
+        with pytest.raises(PermissionError) as raised:
+            await put(publisher, task=replace(order(), batch="b"))
+    assert not isinstance(raised.value, folders.Closed)
+
+
 class Gated(ThreadPoolExecutor):
     """Threads, the next of which begins its work only once it is let through."""
 

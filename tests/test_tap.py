@@ -124,6 +124,17 @@ async def test_what_follows_a_body_late_answers_nobody(listening: dict[str, Any]
         assert server.dials == 2
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
+async def test_what_has_no_body_is_not_tapped(listening: dict[str, Any], method: str, status: int) -> None:
+    """Its length is that of another reply's body (RFC 9110, 8.6): nothing comes, and nothing is waited for."""
+    async with served(listening, idle_timeout=5.0) as (server, wire):
+        server.on("/x", say(b"HTTP/1.1 %d Whatever\r\nContent-Length: %d\r\n\r\n" % (status, SIZE)))
+        for _ in range(2):
+            with await wire.send(Request(method=method, url=f"{server.base}/x"), {}) as body:
+                assert await taken(body) == b""
+        assert server.dials == 1
+
+
 async def test_who_stops_in_the_middle_leaves_no_handle_and_no_connection(listening: dict[str, Any]) -> None:
     """A file larger than it may be is let go of after its first blocks."""
     async with served(listening) as (server, wire):
