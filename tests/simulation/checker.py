@@ -98,8 +98,14 @@ class Checker:
             self._breach(f"{order.task_id} is to be looked at after its deadline")
         if wait > _LONGEST_WISH:
             self._breach(f"{order.task_id} is to wait for {wait:.0f} s after {event.event}")
+        if event.event == "not_ready" and wait > max(_PACE.interval_max, self._wish(order)) + 0.01:
+            self._breach(f"{order.task_id} is to wait for {wait:.0f} s, and nobody wished for that")
         if event.event == "not_ready" and wait < _PACE.interval_min - 0.01 and next_at < order.deadline:
             self._breach(f"{order.task_id} is to wait for {wait:.2f} s only")
+
+    def _wish(self, order: Order) -> float:
+        replies = self._manners.replies.get(order.task_id)
+        return replies[-1].wish if replies else 0.0
 
     def _begins_anew(self, order: Order, event: Event) -> None:
         first = self._history.told.get(order.task_id, [])[0][1]
@@ -352,6 +358,15 @@ class Checker:
                 canceled = each.what == "cancel" and isinstance(each.answer, Order) and each.answered_at is not None
                 if canceled and each.answered_at < at and not self._opened(self._asked[task], index, at):
                     self._breach(f"{name} came at {at}, after {task} was canceled at {each.answered_at}")
+
+    def no_lost_files(self, orders: Mapping[str, Order], came: Mapping[str, float], planted: Mapping[str, str]) -> None:
+        """Once its file has come an order is done, unless the process ends or a disk fails just then."""
+        for name, at in came.items():
+            order = orders.get(task_of(name)) if name not in planted else None
+            told = self._told(order) if order is not None else []
+            then = next((each for each in told if each[0] >= at and each[2].event != "check_requested"), None)
+            if then is not None and then[2].event not in {"done", "local_fault"} and not self._broken(at, then[0]):
+                self._breach(f"{name} came at {at}, and its order was told to be {then[2].event} at {then[0]}")
 
     def _opened(self, asked: Sequence[Asked], index: int, at: float) -> bool:
         """Tell whether a retry may have been granted after a cancel and before some time."""

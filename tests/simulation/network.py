@@ -20,6 +20,8 @@ from tests.simulation.weather import Weather
 
 IDLE = 30.0
 """Seconds of silence after which a wire gives up."""
+_STRIDE = 7919
+"""Bytes, a prime number of them, between the places at which two bodies are cut."""
 _DRIP = 100.0
 """Seconds that a reply takes whose bytes come one by one."""
 
@@ -198,7 +200,7 @@ class Network:
         return None
 
     def _fault(self, *, framed: bool, is_file: bool) -> str:
-        if not self._weather.mishap():
+        if not self._weather.mishap(4.0 if is_file else 1.0):
             return ""
         if not is_file:
             return self._chance.choice(("cut", "stall", "short", "drip"))
@@ -206,7 +208,7 @@ class Network:
 
     def _cut(self, answer: Answer) -> int:
         """Say where a body is cut: never twice at the same place, for two equal cuts would vouch for each other."""
-        self._cuts += 1
+        self._cuts += _STRIDE
         return self._cuts % max(len(answer.body), 1)
 
 

@@ -191,6 +191,7 @@ class World:
             return
         self.checker.settled(orders, histories, self.watch.seen, self.watch.planted)
         self.checker.no_late_files(self.watch.came, self.watch.planted)
+        self.checker.no_lost_files(orders, self.watch.came, self.watch.planted)
         self.checker.no_secret(self.texts())
 
     def _made(self, purpose: str, life: "Life") -> Loop:
