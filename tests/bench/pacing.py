@@ -305,7 +305,7 @@ async def pacing(yard: Yard) -> list[Figure]:
     orders, rounds = min(yard.orders, _ORDERS), range(min(yard.rounds, _ROUNDS))
     figures = []
     for name, case in CASES.items():
-        found = [measure(case, orders, seed) for seed in rounds]
+        found = [measure(case, orders, seed, min(_POINTS, orders // 2)) for seed in rounds]
         figures.append(_figure(name, case, found, orders))
     return figures
 
