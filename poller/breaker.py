@@ -25,6 +25,7 @@ class Pause:
         self.reason = ""
         self.until = 0.0
         self._first, self._longest, self._length = first, longest, 0.0
+        self._told_at = 0.0
 
     @property
     def on(self) -> bool:
@@ -43,10 +44,11 @@ class Pause:
             self._length = min(2 * self._length, self._longest) or self._first
             self.reason, self.until = reason, now + self._length
         self.until = max(self.until, now + min(wish or 0.0, _LONGEST_WISH))
+        self._told_at = now
 
-    def shift(self, seconds: float) -> None:
-        """Last as long as before though the clock was set."""
-        if self.on:
+    def shift(self, seconds: float, now: float) -> None:
+        """Last as long as before though the clock was set; what began by the clock as it is *now* is right already."""
+        if self.on and self._told_at <= now - seconds:
             self.until += seconds
 
     def end(self) -> None:

@@ -163,11 +163,26 @@ class Lane:
         if abs(by) > _SET:
             self._log.warning("clock_set", remote=self.name, seconds=round(by, 3))
             await self._store.shift(self.name, seconds=by)
+            await self._spare(by)
             await self._keep_deadlines()
-            self._course.shift(by)
-            self._governor.pause.shift(by)
+            self._course.shift(by, self._now())
+            self._governor.pause.shift(by, self._now())
             self._renewed_at += by
         self._ahead = ahead
+
+    async def _spare(self, by: float) -> None:
+        """Have those be due when they say who were saved after the clock was set forward, and before that was seen."""
+        now = self._now()
+        query = Query(states=_PENDING, remote=self.name, sort="updated_at", limit=500)
+        while by > 0:
+            page = await self._store.search(query)
+            for order in page.orders:
+                if order.updated_at > now - by and order.key not in self._steps:
+                    with suppress(Stale, NotFound):
+                        await self._store.save(fate.kept(order, now), durable=False)
+            if page.next is None or page.orders[-1].updated_at <= now - by:
+                return
+            query = msgspec.structs.replace(query, after=page.next)
 
     async def _keep_deadlines(self) -> None:
         """Have those be due whose deadlines were passed over, or may come before they are: a deadline is no wait."""

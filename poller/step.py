@@ -186,10 +186,10 @@ class Course:
         self._waiting = 0
         self._log = structlog.get_logger("poller.step")
 
-    def shift(self, seconds: float) -> None:
+    def shift(self, seconds: float, now: float) -> None:
         """Have every pause last as long as before though the clock was set."""
         for pause in (self.door, self.breaker.pause, self._disk, self._files.pause):
-            pause.shift(seconds)
+            pause.shift(seconds, now)
 
     async def take(self, step: Step) -> None:
         """Take one order one step; raises nothing but a cancellation."""

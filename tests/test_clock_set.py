@@ -119,6 +119,25 @@ def test_a_deadline_that_was_passed_over_is_kept_within_the_minute() -> None:
     clock.run(day())
 
 
+def test_what_came_before_the_new_time_was_noticed_waits_no_hour_for_it() -> None:
+    """An order that is added, and a pause that begins, in the seconds between are right already."""
+
+    async def day() -> None:
+        async with yard(store=QuickStore()) as it:
+            asked = _watched(it)
+            it.fetcher.takes["busy"] = 300.0
+            await it.add("busy", patience=7 * 86400.0)
+            await clock.passes(10.0)
+            clock.jump(HOUR)
+            began = _elapsed()
+            it.course.door.begin("401", clock.now())
+            await it.add("new", patience=7 * 86400.0)
+            await it.rest("new")
+            assert asked["new"][0] - began < 60.0
+
+    clock.run(day())
+
+
 def test_a_deadline_that_has_come_near_is_not_waited_past() -> None:
     """Five minutes are left of an hour and more, and the next question is as far away as before."""
 

@@ -8,9 +8,16 @@ import pytest
 
 from tests.simulation import faults, simulated
 
-SMALL = {"hours": 3.0, "orders": 6}
-"""As much as a hundred seeds can live in a minute on a slow core; ``python -m tests.simulation`` lives whole days."""
+SMALL = {"hours": 2.5, "orders": 6}
+"""As much as a hundred seeds can live in half a minute; ``python -m tests.simulation`` lives whole days."""
 SEEDS, CHUNK = 100, 10
+SAMPLE = (
+    "troubles are not counted",
+    "what is done can be retried",
+    "no text is masked",
+    "a rest is told before it is durable",
+)
+"""Faults that are found within seconds, so that a table of them which finds nothing is noticed at once."""
 
 
 def _again(seed: int, size: dict[str, float]) -> str:
@@ -43,10 +50,21 @@ def test_every_fault_that_the_simulation_must_find_can_still_be_planted():
 
 @pytest.mark.heavy
 @pytest.mark.timeout(24 * 3600)
-@pytest.mark.parametrize("fault", faults.known(), ids=lambda fault: f"{fault.breaks}: {fault.what}")
+@pytest.mark.parametrize(
+    "fault",
+    [fault for fault in faults.known() if not fault.behind],
+    ids=lambda fault: f"{fault.breaks}: {fault.what}",
+)
 def test_a_planted_fault_is_found(fault):
     """Each in a copy of the tree; without this nobody would know what the seeds above are worth."""
     assert faults.found(fault, seeds=100)
+
+
+@pytest.mark.parametrize("what", SAMPLE)
+def test_a_sample_of_the_planted_faults_is_found(what):
+    """The whole table takes half an hour."""
+    [fault] = [fault for fault in faults.known() if fault.what == what]
+    assert faults.found(fault, seeds=12).startswith("seed ")
 
 
 def test_a_seed_lives_the_same_days_in_every_process():

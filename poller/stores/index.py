@@ -157,12 +157,12 @@ class Index:
             remote, state, batch, due_at = head.remote, head.state, head.batch, head.due_at
             if all_ids[remote].setdefault(head.task_id, doc_id) != doc_id:
                 raise KeyError(doc_id)
-            entry = int(head.created_at * 1e6) * MOST_IDS + doc_id
+            entry = round(head.created_at * 1e6) * MOST_IDS + doc_id
             created[remote, state].append(entry)
             if batch is not None:
                 loaded[batch][remote, state].append(entry)
             if state is pending and due_at is not None:
-                due[remote].append(int(due_at * 1e6) * MOST_IDS + doc_id)
+                due[remote].append(round(due_at * 1e6) * MOST_IDS + doc_id)
                 if head.updated_at > latest.get(remote, 0.0):
                     latest[remote] = head.updated_at
 
@@ -278,7 +278,7 @@ class Index:
 
     def shift(self, remote: str, seconds: float) -> None:
         """Have all that wait be due so much later."""
-        self._due[remote].shift(int(seconds * 1e6) * MOST_IDS)
+        self._due[remote].shift(round(seconds * 1e6) * MOST_IDS)
 
     def take(self, remote: str) -> None:
         """Drop the entry that ``first_due`` gave."""
@@ -315,4 +315,4 @@ def is_moment(moment: float | None) -> bool:
 
 def _entry(moment: float, doc_id: int) -> int:
     """Pack a time in epoch seconds and an id."""
-    return int(moment * 1e6) * MOST_IDS + doc_id
+    return round(moment * 1e6) * MOST_IDS + doc_id

@@ -150,6 +150,7 @@ class Checker:
         self.found(orders)
         for order in orders.values():
             self._check_end(order)
+            self._check_begin(order)
             self._check_states(order)
             self._check_attempts(order)
             self._check_troubles(order)
@@ -158,6 +159,12 @@ class Checker:
             self._check_fetches(order)
             self._check_history(order, histories[order.task_id])
         self._check_folder(orders, seen, planted)
+
+    def _check_begin(self, order: Order) -> None:
+        """An order that was accepted is told of, unless the shop was not answered once."""
+        adds = [each.answer for each in self._asked[order.task_id] if each.what in {"add", "again", "other"}]
+        if None not in adds and "added" not in {event.event for _, _, event in self._told(order)}:
+            self._breach(f"{order.task_id} was added, and nobody was told")
 
     def _check_end(self, order: Order) -> None:
         task = self._tasks.get(order.task_id)
@@ -275,7 +282,7 @@ class Checker:
     def _check_waits(self, order: Order) -> None:
         """Nobody is asked about an order before its time."""
         told = self._told(order)
-        for (at, _, event), then in zip(told, [*(after[0] for after in told[1:]), float("inf")], strict=True):
+        for (at, _, event), then in zip(told, [*(after[0] for after in told[1:]), float("inf")], strict=False):
             asked = self._next_asked(order.task_id, at)
             if event.event not in _PLAIN or event.next_at is None or asked is None or asked > then:
                 continue

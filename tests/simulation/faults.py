@@ -1,7 +1,8 @@
 """Plants faults in a copy of the poller, to see that the simulation finds each: a check of its checks.
 
 A simulation that never fails proves little. ``faults.toml`` says what it must not miss: one change
-of one file at a time, with the promise that it breaks::
+of one file at a time, with the promise that it breaks. Some promises are kept twice, and what is
+*behind* the fault keeps them still; those are in the table to say so::
 
     python -m tests.simulation.faults                   # each of them, with a few dozen seeds
     python -m tests.simulation.faults --only resume     # those in whose description a text stands
@@ -37,6 +38,7 @@ class Fault(NamedTuple):
         old: what stands there, once.
         new: what is to stand there.
         orders: of each seed.
+        behind: what stands behind it and keeps the promise all the same, so that nothing can be found; else empty.
     """
 
     what: str
@@ -45,6 +47,7 @@ class Fault(NamedTuple):
     old: str
     new: str
     orders: int = 6
+    behind: str = ""
 
     @property
     def fits(self) -> bool:
@@ -106,14 +109,16 @@ def main() -> int:
             _tell(fault, how)
             for fault, how in zip(faults, pool.map(lambda each: found(each, asked.seeds), faults), strict=True)
         ]
-    sys.stdout.write(f"{sum(told)} of {len(faults)} found\n")
+    sys.stdout.write(f"{sum(told)} of {len(faults)} found, or made good by what is behind them\n")
     return 0 if all(told) else 1
 
 
 def _tell(fault: Fault, how: str) -> bool:
-    sys.stdout.write(f"{'found ' if how else 'MISSED'} {fault.breaks}: {fault.what} ({fault.file}) {how[:200]}\n")
+    """Say how a fault was found; tell whether it was, or need not be."""
+    word = "found " if how else "MISSED" if not fault.behind else "behind"
+    sys.stdout.write(f"{word} {fault.breaks}: {fault.what} ({fault.file}) {how[:200] or fault.behind}\n")
     sys.stdout.flush()
-    return bool(how)
+    return bool(how or fault.behind)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ BASE = "https://acme.example"
 CDN = "https://cdn.example"
 WINDOW = 4 * 3600.0
 """Seconds for which a finished file can be had."""
+_JUST = 5.0
 MAX_BYTES = 50_000
 """What the largest file may have that is taken."""
 
@@ -77,7 +78,7 @@ class GraFx:
         self._links: dict[str, tuple[str, float]] = {}
         self._issued = 0
         self._buried: set[str] = set()
-        self.denied_at = float("-inf")
+        self.denied_at = self._taken_back_at = float("-inf")
         self.revoked_at: list[float] = []
 
     def start(self, name: str) -> Task:
@@ -89,13 +90,15 @@ class GraFx:
         """Answer one request."""
         parts = urlsplit(request.url)
         while self.revoked_at and self.revoked_at[-1] <= self._time():
-            self.revoked_at.pop()
+            self._taken_back_at = self.revoked_at.pop()
             self._tokens.clear()
         if parts.path == "/oauth/token":
             return self._token(request)
         if request.url in self._links and Origin.of(request.url) != Origin.of(BASE):
             return self._file(request)
         if not self._let_in(credentials):
+            if self._time() - self._taken_back_at < _JUST:  # a token that was just issued may be gone, too
+                self.denied_at = self._time()
             return Answer(401, problem(f"who are you, {credentials}?"))
         if request.url in self._links:
             return self._file(request)
