@@ -220,9 +220,8 @@ class Lane:
 
     def _step(self, step: Step, group: asyncio.TaskGroup) -> None:
         self._asking += 1
-        order = step.order
         self._steps[step.key] = step
-        step.task = group.create_task(self._course.take(step), name=f"{order.remote} {order.task_id}")
+        step.task = group.create_task(self._course.take(step), name=" ".join(step.key))
         self._governor.expect(step.task)
         # Not in the task itself: one that is cancelled before its first turn runs none of its code.
         step.task.add_done_callback(partial(self._ended, step))

@@ -32,7 +32,7 @@ class Wire:
         base: the only origin that credentials are sent to.
         origins: what the operator configured.
         connections: how many may be open at once.
-        idle_timeout: seconds without a byte after which a connection is given up.
+        idle_timeout: seconds for which a reply's head, and then each piece of its body, may keep us waiting.
         floor_rate: bytes per second below which a transfer is given up.
         clock: monotonic seconds.
         governor: lets requests go; without one, all of them at once.
