@@ -46,6 +46,12 @@ class Body:
         self.length = None if length is None else int(length)
         self.framed = length is not None or "chunked" in self.headers.get("transfer-encoding", "").lower()
 
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """Every cookie that is set, by name; without what the browser is to do with it (RFC 6265, 5.2)."""
+        pairs = (text.partition(";")[0].partition("=") for text in self._response.headers.getall("set-cookie", ()))
+        return {name.strip(): value.strip().strip('"') for name, _, value in pairs}
+
     def __enter__(self) -> Self:
         return self
 

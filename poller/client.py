@@ -8,22 +8,24 @@ is retried within seconds. Anything longer belongs into the store's schedule, no
 
 import random
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, NamedTuple, TypeVar
 
 import backoff
 
 from poller.address import Origin, bare
 from poller.body import Body
+from poller.digest import Tally
 from poller.keyring import Keyring
 from poller.outcome import Locked, Outcome, Trouble
 from poller.patience import Patience
-from poller.remote import Aborted, Answer, Auth, Conversation, Denied, Link, Remote, Reply, Request, retry_after
+from poller.remote import Aborted, Auth, Conversation, Denied, Link, Remote, Reply, Request, Token, retry_after
 from poller.wire import Wire
 
 T = TypeVar("T")
 
-_UNAUTHORIZED = 401
+_OK, _UNAUTHORIZED = 200, 401
+_SAFE = frozenset({"GET", "HEAD"})
 _HICCUPS = frozenset({408, 425, 429, 502, 503, 504})
 _TRIES = 3
 _LONGEST_HICCUP = 5.0
@@ -71,9 +73,11 @@ class Client:
         )(self._again)
 
     def _made(self, auth: Auth | None, learn: Callable[[str], None], clock: Callable[[], float]) -> Keyring | None:
-        return None if auth is None else Keyring(auth=auth, run=self._converse, learn=learn, clock=clock)
+        if auth is None:
+            return None
+        return Keyring(auth=auth, run=self._converse, learn=learn, now=self._now, clock=clock)
 
-    async def ask(self, conversation: Conversation[Answer]) -> Answer | Outcome:
+    async def ask(self, conversation: Conversation[T]) -> T | Outcome:
         """Carry out a conversation; whatever goes wrong on the way is an outcome, too."""
         try:
             return await self._converse(conversation)
@@ -92,9 +96,9 @@ class Client:
         Raises:
             Aborted: it could not be opened.
         """
-        request = Request(method="GET", url=link.url, headers=dict(headers), auth=link.auth)
+        request = Request(method="GET", url=link.url, headers={**link.headers, **headers}, auth=link.auth)
         try:
-            body = await self._signed(request, link=True)
+            body, _ = await self._signed(request, link=True)
         except Denied as denied:
             raise Aborted(Locked(reason=str(denied))) from None
         with body:
@@ -121,7 +125,7 @@ class Client:
         """Get the reply to one request, riding out hiccups if asking twice does no harm."""
         try:
             with self._patience.limit():
-                return await (self._calmly if request.method == "GET" else self._reply)(request)
+                return await (self._calmly if _may_be_repeated(request) else self._reply)(request)
         except _Hiccup as hiccup:
             return hiccup.settled()
         except TimeoutError:
@@ -154,16 +158,37 @@ class Client:
         return reply
 
     async def _reply(self, request: Request) -> Reply:
-        with await self._signed(request) as body:
+        """Get a reply; one whose body says that our credentials are not accepted is as good as a 401."""
+        body, used = await self._signed(request)
+        reply = await self._read(request, body)
+        if self._keyring is None or used is None or not self._keyring.refuses(reply):
+            return reply
+        if used.fresh or not self._keyring.renewable:
+            raise Denied(f"{bare(request.url)} does not accept our credentials, as its page says of such a reply")
+        token = await self._keyring.replace(used.token)
+        reply = await self._read(request, await self._wire.send(request, self._keyring.headers(token)))
+        if self._keyring.refuses(reply):
+            raise Denied(f"{bare(request.url)} does not accept a fresh token, either")
+        return reply
+
+    async def _read(self, request: Request, body: Body) -> Reply:
+        with body:
+            content, sha256 = b"", ""
+            if request.digest and body.status == _OK:
+                sha256 = "" if _names_its_bytes(body) else await _digested(body)
+            else:
+                content = await body.read(_REPLY_BYTES)
             return Reply(
                 status=body.status,
                 headers=body.headers,
-                body=await body.read(_REPLY_BYTES),
+                body=content,
                 url=body.url,
                 retry_after=retry_after(body.headers.get("retry-after"), self._now()),
+                cookies=body.cookies if "set-cookie" in body.headers else {},
+                sha256=sha256,
             )
 
-    async def _signed(self, request: Request, *, link: bool = False) -> Body:
+    async def _signed(self, request: Request, *, link: bool = False) -> "tuple[Body, _Used | None]":
         """Send *request* with credentials; after a 401, once more with a fresh token.
 
         Args:
@@ -174,22 +199,25 @@ class Client:
             Denied: the login was refused, or a question was with a fresh token.
         """
         if self._keyring is None or not self._is_own(request):
-            return self._welcome(request, await self._wire.send(request, {}, roam=link), link=link)
+            return self._welcome(request, await self._wire.send(request, {}, roam=link), link=link), None
         token = await self._keyring.token()
         body = await self._wire.send(request, self._keyring.headers(token), roam=link)
         if not self._turned_away(body):
-            return body
+            return body, _Used(token, fresh=False)
+        if not self._keyring.renewable:
+            return self._welcome(request, body, link=link), _Used(token, fresh=False)
         body.release()
         token = await self._keyring.replace(token)
         body = await self._wire.send(request, self._keyring.headers(token), roam=link)
-        return self._welcome(request, body, link=link)
+        return self._welcome(request, body, link=link), _Used(token, fresh=True)
 
     def _welcome(self, request: Request, body: Body, *, link: bool) -> Body:
         """Give a reply to whom it is for, unless it lets nobody in."""
         if link or not request.auth or not self._turned_away(body):
             return body
         body.release()
-        fresh = "to a fresh token, too" if self._keyring is not None else "and no login is configured that it accepts"
+        renewed = self._keyring is not None and self._keyring.renewable
+        fresh = "to a fresh token, too" if renewed else "and no login is configured that it accepts"
         raise Denied(f"{bare(request.url)} answered 401 {fresh}")
 
     def _is_own(self, request: Request) -> bool:
@@ -201,6 +229,13 @@ class Client:
     def _turned_away(self, body: Body) -> bool:
         """Tell whether the remote itself wants another token; what a redirect led to never saw ours."""
         return body.status == _UNAUTHORIZED and Origin.of(body.url) == self._remote.base
+
+
+class _Used(NamedTuple):
+    """The credential that a reply is the answer to, and whether it was issued for that."""
+
+    token: Token
+    fresh: bool
 
 
 class _Hiccup(Exception):  # noqa: N818 - it may well end in a reply
@@ -219,6 +254,23 @@ class _Hiccup(Exception):  # noqa: N818 - it may well end in a reply
         if isinstance(self.seen, Aborted):
             raise self.seen
         return self.seen
+
+
+def _may_be_repeated(request: Request) -> bool:
+    return request.method in _SAFE if request.again is None else request.again
+
+
+def _names_its_bytes(body: Body) -> bool:
+    """Tell whether a reply has an entity tag that no other bytes have (RFC 9110, 8.8.3)."""
+    return body.headers.get("etag", "").startswith('"')
+
+
+async def _digested(body: Body) -> str:
+    tally = Tally({"sha256"})
+    async with aclosing(body.blocks()) as blocks:
+        async for block in blocks:
+            tally.update(block)
+    return tally.hex("sha256")
 
 
 def _unanswered(outcome: Outcome) -> bool:

@@ -98,6 +98,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
         deadline_as_given: the deadline in the shop's own words, if it gave one.
         filename: this order's own file name pattern, if it has one.
         patience: seconds from opening to deadline, if the clock was set back since and the two do not tell any more.
+        kept: what the remote said when the task was started that later questions about it need.
         version: grows by one with every change; a save needs the one it started from.
     """
 
@@ -125,6 +126,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=T
     dry_run: bool = False
     deadline_as_given: str | None = None
     patience: float | None = None
+    kept: dict[str, Any] = {}
     generation: int = 1
     version: int = 1
 

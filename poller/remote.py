@@ -13,7 +13,7 @@ One client runs the conversations of every remote (``client.Client``). It looks 
 credentials, so a conversation never sees a 401 that a fresh token would have cured.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -33,6 +33,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         url: absolute, already encoded; sent byte for byte.
         auth: whether the remote's credentials go with it. They go to its own origin only.
+        again: whether it does no harm to send it twice; None for what HTTP says of its method (RFC 9110, 9.2.2).
+        digest: whether the body, of whatever length, is only to be digested (``Reply.sha256``).
     """
 
     method: str
@@ -40,6 +42,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     body: bytes | None = None
     auth: bool = True
+    again: bool | None = None
+    digest: bool = False
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +53,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         headers: names in lower case; of a repeated header, the first.
         url: the address that answered in the end.
         retry_after: the remote's wish in seconds, if it sent ``Retry-After``.
+        cookies: every one that was set, by name.
+        sha256: hex digest of the body, if that was all that was wanted of it.
     """
 
     status: int
@@ -56,6 +62,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes
     url: str
     retry_after: float | None = None
+    cookies: Mapping[str, str] = {}
+    sha256: str = ""
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,16 +72,52 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         url: absolute, already encoded; sent byte for byte.
         auth: whether credentials go with it; never, whatever is said here, to another origin.
+        headers: what else goes with it, to that origin alone.
+        extension: what the file's name ends with; empty if that depends on its type.
+        extensions: what the file's own name, as the remote gives it, may end with instead.
+        unpack: ``gzip`` where the file is packed and should not stay so; else empty.
+        expected: the entity tag, or the SHA-256 in hex, without which it is another file; empty for any.
+        following: given the head of its reply, gives the link of the next part of the file, if there is one.
     """
 
     url: str
     auth: bool = True
+    headers: Mapping[str, str] = {}
+    extension: str = ""
+    extensions: frozenset[str] = frozenset()
+    unpack: str = ""
+    expected: str = ""
+    following: Callable[["Head"], "Link | None"] | None = None
+
+
+class Head(Protocol):
+    """What comes before a body."""
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """The address that answered in the end."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Names in lower case; of a repeated header, the first."""
+        ...
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """The files exist."""
+    """The files exist.
+
+    Attributes:
+        good_for: seconds for which the links are good; None for as long as anybody knows.
+    """
 
     links: tuple[Link, ...]
+    good_for: float | None = None
 
 
 class NeedsConfirming(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +126,108 @@ class NeedsConfirming(msgspec.Struct, frozen=True, kw_only=True):
 
 Answer: TypeAlias = NotReady | Ready | NothingToFetch | NeedsConfirming | Refused | Gone | Absent | Trouble | Unsafe
 """What the remote said."""
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that somebody wants started.
+
+    Attributes:
+        kind: which of the tasks that the remote can do; empty where there is one.
+        input: what it is to be done with.
+        dry_run: whether it shall wait for a confirmation before it is carried out.
+        start_id: names this start, and no other.
+    """
+
+    kind: str = ""
+    input: Mapping[str, Any] = {}
+    dry_run: bool = False
+    start_id: str = ""
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """A task is under way.
+
+    Attributes:
+        kept: what later questions about it need to know.
+    """
+
+    task_id: str
+    kept: dict[str, Any] = {}
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that the remote has.
+
+    Attributes:
+        context: what is worth keeping beside its order.
+    """
+
+    task_id: str
+    context: dict[str, Any] = {}
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks that a remote has.
+
+    Attributes:
+        complete: whether these are all; else there are more than anybody wants to hear of at once.
+    """
+
+    tasks: tuple[Task, ...]
+    complete: bool = True
+
+
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """The remote has taken note. *retry_after* is its wish, in seconds."""
+
+    retry_after: float | None = None
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """What a feed's address gives at present.
+
+    Attributes:
+        task_id: names this version, and no other.
+        seen: what tells the next version from it; JSON, and small.
+    """
+
+    task_id: str
+    seen: dict[str, str]
+
+
+class Push(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody who says he is the remote has sent us.
+
+    Attributes:
+        headers: names in lower case; of a repeated header, the first.
+        body: to the last byte as it came.
+    """
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Nudged(msgspec.Struct, frozen=True, kw_only=True):
+    """A push was the remote's.
+
+    Attributes:
+        task_ids: the orders it is about; None for all that wait.
+    """
+
+    task_ids: tuple[str, ...] | None
+
+
+class Misfit(ValueError):  # noqa: N818 - it is about what was asked, not about us
+    """A task cannot be started like this.
+
+    Attributes:
+        faults: pairs of a field and what is wrong with it.
+    """
+
+    def __init__(self, *faults: tuple[str, str]) -> None:
+        super().__init__("; ".join(f"{field} {problem}" for field, problem in faults))
+        self.faults = faults
+
 
 Conversation: TypeAlias = Generator[Request, Reply, T]
 
@@ -100,13 +246,25 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
 class Auth(Protocol):
     """How one remote wants to be convinced."""
 
-    def login(self) -> Conversation[Token]:
+    @property
+    def renewable(self) -> bool:
+        """Whether logging in again may give another credential."""
+        ...
+
+    def login(self, now: float) -> Conversation[Token]:
         """Get a credential.
+
+        Args:
+            now: epoch seconds.
 
         Raises:
             Denied: the remote does not accept who we say we are.
             Aborted: it could not be asked.
         """
+        ...
+
+    def refuses(self, reply: Reply) -> bool:
+        """Tell whether a reply, whatever its status, means that the credential is not accepted."""
         ...
 
     def sign(self, token: Token) -> Mapping[str, str]:
@@ -137,12 +295,30 @@ class Caps(msgspec.Struct, frozen=True, kw_only=True):
         connections: connections that are open at once.
         checks: questions at once.
         downloads: files at once.
+        tasks: tasks that may be under way there at once.
     """
 
     requests_per_minute: int | None = None
     connections: int | None = None
     checks: int | None = None
     downloads: int | None = None
+    tasks: int | None = None
+
+
+class Pacing(msgspec.Struct, frozen=True, kw_only=True):
+    """How patient one is with a remote, in seconds; None where nothing is said.
+
+    Attributes:
+        deadline: until an order that brings none is given up.
+        grace: for which a task may not be known there yet.
+        interval_min: between two questions about an order, at least.
+        interval_max: at most.
+    """
+
+    deadline: float | None = None
+    grace: float | None = None
+    interval_min: float | None = None
+    interval_max: float | None = None
 
 
 class Remote(Protocol):
@@ -184,6 +360,84 @@ class Remote(Protocol):
 
     def confirm(self, order: Order) -> Conversation[Answer]:
         """Tell the remote to go on with the order's task."""
+        ...
+
+    @property
+    def pacing(self) -> Pacing:
+        """How patient to be with it."""
+        ...
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What else can be asked of it: ``start``, ``cancel``, ``discover``, ``nudge``, ``feed``."""
+        ...
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """The kinds of task it can start, and a sentence about each."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What the context of an order must hold that was not started here."""
+        ...
+
+    def fit(self, wish: Wish) -> Wish:
+        """Check what somebody wants started, and fill in what he did not say.
+
+        Raises:
+            Misfit: it cannot be started like this; names every fault.
+        """
+        ...
+
+    def start(self, wish: Wish) -> Conversation[Started | Answer]:
+        """Start a task. It is not asked twice unless the request says that it may."""
+        ...
+
+    def cancel(self, order: Order) -> Conversation[Heard | Answer]:
+        """Tell the remote that nobody wants the order's task any more."""
+        ...
+
+    def discover(self, wish: Mapping[str, Any], most: int) -> Conversation[Found | Answer]:
+        """List the tasks it has, up to *most* of them.
+
+        Args:
+            wish: which ones, as the remote's page says.
+            most: when to stop.
+
+        Raises:
+            Misfit: there is no such wish; before anything is asked.
+        """
+        ...
+
+    @property
+    def watched(self) -> float | None:
+        """Seconds between two looks at a feed's address; None if it is none."""
+        ...
+
+    def look(self, seen: Mapping[str, str]) -> Conversation[Version | Answer]:
+        """See whether a feed has a new version; NothingToFetch if it has not.
+
+        Args:
+            seen: what the last version gave; empty at first.
+        """
+        ...
+
+    def heed(self, push: Push, now: float) -> Conversation[Nudged | Refused | Trouble]:
+        """Tell whether a push is the remote's, and whom it is about.
+
+        Args:
+            push: what came.
+            now: epoch seconds.
+        """
+        ...
+
+    def tells(self, order: Order) -> bool:
+        """Say whether the remote wants to hear that this order has come to rest."""
+        ...
+
+    def tell(self, order: Order) -> Conversation[Heard | Answer]:
+        """Tell the remote that an order has come to rest."""
         ...
 
 

@@ -247,7 +247,7 @@ def test_remotes_check(tmp_path):
     path.write_text(PAGE.replace("get\t=", "got =") + "typo = 1\n")
     wrong = run("remotes", "check", "acme.toml")
     assert wrong.exit_code == Exit.CONFIGURATION
-    assert "acme.toml: check.got: is not known here" in wrong.stderr
+    assert "acme.toml, line 7: check.got: is not known here" in wrong.stderr
     assert "typo" in wrong.stderr
 
 

@@ -21,7 +21,12 @@ class Issuer:
         self.open.set()
         self.asked = asyncio.Event()
 
-    def login(self) -> Conversation[Token]:
+    renewable = True
+
+    def refuses(self, reply: object) -> bool:
+        return False
+
+    def login(self, now: float) -> Conversation[Token]:
         raise AssertionError("the keyring does not carry conversations out itself")
         yield
 
@@ -41,7 +46,7 @@ class Issuer:
 
 def keyring(issuer: Issuer, clock: Callable[[], float] = lambda: 0.0, learn: Callable[[str], None] = str) -> Keyring:
     """Make a keyring that logs in at *issuer*."""
-    return Keyring(auth=issuer, run=issuer.run, learn=learn, clock=clock)
+    return Keyring(auth=issuer, run=issuer.run, learn=learn, now=lambda: 0.0, clock=clock)
 
 
 async def test_one_login_serves_everybody() -> None:

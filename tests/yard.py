@@ -10,6 +10,7 @@ from poller.address import Origin
 from poller.event import Event
 from poller.governor import Governor
 from poller.lane import Lane, Limits
+from poller.modest import Modest
 from poller.order import Key, Order, place
 from poller.outcome import File, NotReady, Outcome, Published, Trouble
 from poller.pace import Pace
@@ -26,7 +27,7 @@ _LOOK = 0.05
 READY = Ready(links=(Link(url="https://files.example/one"),))
 
 
-class FakeRemote:
+class FakeRemote(Modest):
     """Answers from a script: an answer for every question about a task, the last one for ever."""
 
     name = "fake"

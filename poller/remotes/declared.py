@@ -1,41 +1,44 @@
 """A remote described by a page: the page's steps, bound to settings, as conversations."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
 
 import msgspec
-import uritemplate
-from jmespath.exceptions import JMESPathError
-from jmespath.parser import ParsedResult
 
-from poller.address import Origin, bare
-from poller.errors import ConfigurationError
+from poller.address import bare
 from poller.order import Order
-from poller.outcome import Absent, Gone, NothingToFetch, NotReady, Refused, Trouble, Unknown, Unsafe
+from poller.outcome import NotReady, Refused, Trouble
 from poller.remote import (
     Aborted,
     Answer,
     Conversation,
     Delivery,
     Denied,
-    Link,
-    NeedsConfirming,
+    Found,
+    Heard,
+    Misfit,
+    Nudged,
+    Push,
     Ready,
     Reply,
     Request,
-    judge,
+    Started,
+    Version,
+    Wish,
 )
-from poller.remotes.oauth2 import ClientCredentials
-from poller.remotes.page import NAMED, Page, Report, Step
+from poller.remotes import scene, verdict
+from poller.remotes.bound import Binding
+from poller.remotes.feed import Watch
+from poller.remotes.links import Links
+from poller.remotes.listing import Listing
+from poller.remotes.page import Page, Report, Start, Step
+from poller.remotes.push import Doorbell
+from poller.remotes.wishes import fitted
 
-_DOTS = frozenset({".", ".."})
-_MOST_LINKS = 1000
-"""A mebibyte of answer holds a quarter of a million, which would keep a download's slot for days."""
-_WORD_CHARACTERS = 64
 REPORT_CHARACTERS = 2**16
 """No report needs more. It is cut to what is kept once its secrets are masked: half a secret looks like none."""
+_GOOD = 300
+_ID_BYTES = 512
 
 
 class DeclaredRemote:
@@ -51,181 +54,234 @@ class DeclaredRemote:
 
     def __init__(self, page: Page, values: Mapping[str, str]) -> None:
         self.name = page.name
-        self._page = page
-        self._values = _complete(page, values)
-        prefixes = {name: value.rstrip("/") for name, value in self._values.items()}
-        self._base = self._address("base", page.base, prefixes).rstrip("/")
-        self.auth = self._authority()
-        self.base = Origin.of(self._base)
-        self.origins = frozenset({self.base, *self._further()})
-        self.caps = page.caps
-        self.delivery = Delivery(extensions=page.file.types, unframed=page.file.unframed, window=page.window)
+        self.page = page
+        binding = self._binding = Binding(page, values)
+        self.auth, self.base, self.origins = binding.auth, binding.base, binding.origins
+        self.caps, self.pacing = page.caps, page.pacing
+        self.delivery = _delivery(page)
+        self.abilities = frozenset(_abilities(page))
+        self.kinds = {kind: start.why for kind, start in page.starts.items()}
+        self.needs = page.needs
+        self.watched = page.feed.every if page.feed is not None else None
+        self._links = Links(page.files, binding)
+        self._listing = Listing(page.discovery, binding) if page.discovery is not None else None
+        self._doorbell = Doorbell(page.nudge, binding) if page.nudge is not None else None
+        self._watch = Watch(page.feed, page.files, binding) if page.feed is not None else None
 
     def check(self, order: Order) -> Conversation[Answer]:
         """Ask about the order's task; fetch the error report if it failed."""
-        step = self._page.check
+        if self._watch is not None:
+            return (yield from self._watch.check(order))
+        assert self.page.check is not None  # noqa: S101 - the reader's: a page has a check or a feed
         try:
-            reply = yield self._request(step, order)
-            seen = _scene(reply, order)
-            answer = self._read(step, reply, seen, order)
+            return (yield from self._asked(self.page.check, _Talk(order)))
         except Aborted as aborted:
             return _answer(aborted)
-        if isinstance(answer, Refused) and step.report is not None:
-            return (yield from self._reported(step.report, answer, reply, seen))
-        return answer
 
     def confirm(self, order: Order) -> Conversation[Answer]:
         """Tell the remote to go on."""
-        step = self._page.confirm
+        step = self.page.confirm
         if step is None:
             return Refused(reason=f"the remote waits for a confirmation, and the page of {self.name} has no [confirm]")
+        heard = yield from self._told(step, order)
+        return NotReady(retry_after=heard.retry_after) if isinstance(heard, Heard) else heard
+
+    def cancel(self, order: Order) -> Conversation[Heard | Answer]:
+        """Tell the remote that nobody wants the task any more."""
+        if self.page.cancel is None:
+            return Refused(reason=f"the page of {self.name} has no [cancel]")
+        return (yield from self._told(self.page.cancel, order))
+
+    def fit(self, wish: Wish) -> Wish:
+        """Check a wish against the page; see ``remote.Remote``."""
+        return fitted(wish, self.page.starts, self.name)
+
+    def start(self, wish: Wish) -> Conversation[Started | Answer]:
+        """Start a task; what comes back names it, or says why there is none."""
+        start = self.page.starts[wish.kind]
+        given = dict(wish.input)
         try:
-            reply = yield self._request(step, order)
-            if reply.status < 300:  # noqa: PLR2004 - any success will do
-                return NotReady(retry_after=reply.retry_after)
-            return self._refused(step, reply, order)
+            values = self._binding.values(input=given, dry_run=wish.dry_run, start_id=wish.start_id)
+            reply = yield self._binding.request(start.step.call, values, again=start.idempotent)
+            return self._started(start, reply, scene.scene(reply, task={}, vars={}, input=given))
         except Aborted as aborted:
             return _answer(aborted)
 
-    # --- what is said
-
-    def _request(self, step: Step, order: Order) -> Request:
-        return Request(method=step.method, url=self._task_url(step.path, order), headers={"Accept": "application/json"})
-
-    def _task_url(self, path: str, order: Order) -> str:
-        """Fill in an address; a value that would climb in it is refused, encoded or not."""
-        context = {f"context.{name}": value for name, value in order.context.items() if isinstance(value, str)}
-        names = {**self._values, **context, "task_id": order.task_id, "batch": order.batch or ""}
+    def discover(self, wish: Mapping[str, Any], most: int) -> Conversation[Found | Answer]:
+        """List the remote's tasks."""
+        if self._listing is None:
+            return Refused(reason=f"the page of {self.name} has no [discover]")
         try:
-            expanded = uritemplate.expand(path, {**names})
-        except UnicodeEncodeError:
-            raise Aborted(Unsafe(reason="the task ID is no text that an address can hold")) from None
-        if _DOTS & {unquote(part) for part in re.split("[/?#]", expanded)}:
-            raise Aborted(Unsafe(reason="the task ID would climb in the remote's address"))
-        return f"{self._base}/{expanded.lstrip('/')}"
+            return (yield from self._listing.tasks(wish, most))
+        except Aborted as aborted:
+            return _answer(aborted)
 
-    # --- how it is read
-
-    def _read(self, step: Step, reply: Reply, seen: dict[str, Any], order: Order) -> Answer:
+    def look(self, seen: Mapping[str, str]) -> Conversation[Version | Answer]:
+        """See whether the feed has a new version."""
+        if self._watch is None:
+            return Refused(reason=f"the page of {self.name} has no [feed]")
         try:
-            return self._verdict(step, reply, seen, order)
-        except JMESPathError as error:
-            return self._unreadable(reply, error)
+            return (yield from self._watch.look(seen))
+        except Aborted as aborted:
+            return _answer(aborted)
 
-    def _refused(self, step: Step, reply: Reply, order: Order) -> Answer:
+    def heed(self, push: Push, now: float) -> Conversation[Nudged | Refused | Trouble]:
+        """Tell whether a push is the remote's."""
+        if self._doorbell is None:
+            return Refused(reason=f"the page of {self.name} has no [nudge]")
+        return (yield from self._doorbell.heed(push, now))
+
+    def tells(self, order: Order) -> bool:
+        """Say whether the page has something to say about an order at rest."""
+        seen = {"task": scene.task(order), "vars": order.kept}
+        tellings = self.page.after.get(order.state, ())
+        return any(telling.when is None or _true(telling.when, seen) for telling in tellings)
+
+    def tell(self, order: Order) -> Conversation[Heard | Answer]:
+        """Tell the remote that an order has come to rest."""
+        seen = {"task": scene.task(order), "vars": order.kept}
+        files = [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in order.files]
+        about = {"state": order.state, "reason": order.reason, "cause": order.cause, "files": files}
         try:
-            return judge(reply, address=bare(reply.url), reason=_reason(step, _scene(reply, order), reply))
-        except JMESPathError as error:
-            return self._unreadable(reply, error)
+            for telling in self.page.after.get(order.state, ()):
+                if telling.when is None or _true(telling.when, seen):
+                    values = self._binding.values(order, **about)
+                    reply = yield self._binding.request(telling.call, values, again=True)
+                    if reply.status >= _GOOD:
+                        return self._unheard(Step(call=telling.call), reply, order)
+        except Aborted as aborted:
+            return _answer(aborted)
+        return Heard()
 
-    def _unreadable(self, reply: Reply, error: JMESPathError) -> Trouble:
-        reason = f"the reply cannot be read as the page of {self.name} says: {error}"
-        return Trouble(reason=reason, status=reply.status, address=bare(reply.url))
+    # --- asking
 
-    def _verdict(self, step: Step, reply: Reply, seen: dict[str, Any], order: Order) -> Answer:
-        reason = _reason(step, seen, reply)
-        verdict = next((name for name, expression in step.verdicts if _truth(expression, seen)), None)
-        match verdict:
-            case "pending":
-                return NotReady(retry_after=reply.retry_after, progress=_progress(step, seen))
-            case "ready":
-                return self._ready(reply, seen, order)
-            case "done":
-                return NothingToFetch()
-            case "confirm":
-                return NeedsConfirming()
-            case "failed" | "gone" | "absent":
-                return self._bad(verdict, reply, reason)
-            case _:
-                return self._unheard(step, reply, seen, reason)
-
-    def _bad(self, verdict: str, reply: Reply, reason: str) -> Answer:
-        told: dict[str, Any] = {"reason": reason, "status": reply.status, "address": bare(reply.url)}
-        if verdict == "absent":
-            return Absent(**told, retry_after=reply.retry_after)
-        return Gone(**told) if verdict == "gone" else Refused(**told)
-
-    def _unheard(self, step: Step, reply: Reply, seen: dict[str, Any], reason: str) -> Answer:
-        """Judge a reply without a verdict by its status; of a good one, say what it is that nobody knows."""
-        address = bare(reply.url)
-        if not 200 <= reply.status < 300:  # noqa: PLR2004 - RFC 9110, 15.3
-            return judge(reply, address=address, reason=reason)
-        word = _word(step, seen) or f"status {reply.status}"
-        said = f"{reason}, and the page of {self.name} has no verdict about {word}"
-        return Unknown(reason=said, status=reply.status, address=address, retry_after=reply.retry_after, word=word)
-
-    def _ready(self, reply: Reply, seen: dict[str, Any], order: Order) -> Answer:
-        rule = self._page.file
-        found = rule.link.search(seen) if rule.link is not None else None
-        links = [link for link in (found if isinstance(found, list) else [found]) if isinstance(link, str) and link]
-        if not links and rule.path is not None:
-            links = [self._task_url(rule.path, order)]
-        if not links:
-            reason = "the file is ready, but no link says where"
-            return Trouble(reason=reason, status=reply.status, retry_after=reply.retry_after)
-        if len(links) > _MOST_LINKS:
-            return Unsafe(reason=f"the answer has {len(links)} links; no task makes so many files", status=reply.status)
-        return Ready(links=tuple(self._link(reply.url, link) for link in links))
-
-    def _link(self, base: str, link: str) -> Link:
-        """Make a link absolute; one that already is, is left as it is to the last byte."""
+    def _asked(self, step: Step, talk: "_Talk") -> Conversation[Answer]:
+        """Take a step, and those that follow it while all is well."""
+        reply = yield self._binding.request(step.call, talk.values(self._binding), again=True)
+        seen = talk.hear(step, reply)
         try:
-            url = link if urlsplit(link).scheme or not link.isprintable() else urljoin(base, link)
-            own = Origin.of(url) == self.base
+            name = verdict.named(step, reply, seen)
         except ValueError as error:
-            raise Aborted(Unsafe(reason=f"the link cannot be followed: {error}", address=bare(link))) from None
-        return Link(url=url, auth=own and self._page.file.auth)
+            return verdict.unreadable(reply, error, page=self.name)
+        if name == verdict.READY or (name is None and _passes(step, reply)):
+            return (yield from self._ready(step, talk, reply, seen))
+        answer = verdict.answer(name, step, reply, seen, page=self.name)
+        if isinstance(answer, Refused) and step.report is not None:
+            return (yield from self._reported(step, answer, reply, talk))
+        return answer
 
-    def _reported(self, rule: Report, refused: Refused, reply: Reply, seen: dict[str, Any]) -> Conversation[Answer]:
-        """Fetch the report whose address the reason names; without it, the refusal stands all the same."""
-        text = rule.text.search(seen)
-        _, found, tail = text.partition(rule.after) if isinstance(text, str) else ("", "", "")
-        if not found or not tail.split():
-            return refused
+    def _ready(self, step: Step, talk: "_Talk", reply: Reply, seen: Mapping[str, Any]) -> Conversation[Answer]:
+        following = (*step.then, *talk.then)
+        if following:
+            talk.then = following[1:]
+            return (yield from self._asked(following[0], talk))
+        return self._links.ready(reply, seen, talk.values(self._binding))
+
+    def _told(self, step: Step, order: Order) -> Conversation[Heard | Answer]:
+        """Tell the remote something about a task; any success will do unless the page says what it means."""
+        talk = _Talk(order)
         try:
-            link = self._link(reply.url, tail.split()[0])
+            reply = yield self._binding.request(step.call, talk.values(self._binding), again=False)
+        except Aborted as aborted:
+            return _answer(aborted)
+        seen = talk.hear(step, reply)
+        try:
+            name = verdict.named(step, reply, seen)
+        except ValueError as error:
+            return verdict.unreadable(reply, error, page=self.name)
+        if name in {verdict.READY, "done", "pending"} or (name is None and reply.status < _GOOD):
+            return Heard(retry_after=scene.wait(step, reply, seen))
+        return verdict.answer(name, step, reply, seen, page=self.name)
+
+    def _unheard(self, step: Step, reply: Reply, order: Order) -> Answer:
+        return verdict.answer(None, step, reply, scene.scene(reply, task=scene.task(order)), page=self.name)
+
+    def _started(self, start: Start, reply: Reply, seen: dict[str, Any]) -> Started | Answer:
+        step = start.step
+        try:
+            name = verdict.named(step, reply, seen)
+        except ValueError as error:
+            return verdict.unreadable(reply, error, page=self.name)
+        task_id = start.task_id.of(seen)
+        if isinstance(task_id, int) and not isinstance(task_id, bool):
+            task_id = str(task_id)
+        if name in {None, verdict.READY, "pending", "done"} and reply.status < _GOOD:
+            if isinstance(task_id, str) and task_id.isprintable() and 0 < len(task_id.encode()) <= _ID_BYTES:
+                return Started(task_id=task_id, kept=scene.kept(step.keep, seen))
+            reason = f"the remote answered {reply.status}, and {start.task_id.text} in its answer names no task"
+            return Trouble(reason=reason, status=reply.status, address=bare(reply.url))
+        return verdict.answer(name, step, reply, seen, page=self.name)
+
+    # --- reports
+
+    def _reported(self, step: Step, refused: Refused, reply: Reply, talk: "_Talk") -> Conversation[Answer]:
+        """Fetch the report about a failure; without it, the refusal stands all the same."""
+        rule = step.report
+        assert rule is not None  # noqa: S101 - the caller's
+        try:
+            request = self._report(rule, reply, talk)
         except Aborted:
             return refused
-        told = msgspec.structs.replace(refused, report_at=bare(link.url))
+        if request is None:
+            return refused
+        told = msgspec.structs.replace(refused, report_at=bare(request.url))
         try:
-            report = yield Request(method="GET", url=link.url, auth=link.auth)
+            report = yield request
         except (Aborted, Denied):
             return told
         if report.status != 200:  # noqa: PLR2004 - anything else is no report
             return told
-        return msgspec.structs.replace(told, report=report.body.decode("utf-8", "replace")[:REPORT_CHARACTERS])
+        text = report.body.decode("utf-8", "replace")[:REPORT_CHARACTERS]
+        if rule.reason is not None:
+            reason = scene.reason(rule.reason, talk.seen(report))
+            told = msgspec.structs.replace(told, reason=reason)
+        return msgspec.structs.replace(told, report=text)
 
-    # --- how it was bound
-
-    def _authority(self) -> ClientCredentials | None:
-        auth = self._page.oauth2
-        if auth is None:
+    def _report(self, rule: Report, reply: Reply, talk: "_Talk") -> Request | None:
+        """Make the request for a report; None if nothing says where it is."""
+        if rule.call is not None:
+            return self._binding.request(rule.call, talk.values(self._binding), again=True)
+        seen = talk.seen(reply)
+        link = rule.link.of(seen) if rule.link is not None else None
+        text = rule.text.of(seen) if rule.text is not None else None
+        if isinstance(text, str):
+            link = next(iter(text.partition(rule.after)[2].split()), None)
+        if not isinstance(link, str) or not link:
             return None
-        extra = {"audience": auth.audience, "scope": auth.scope}
-        return ClientCredentials(
-            token_url=self._address("auth.oauth2.token_url", auth.token_url),
-            client_id=_filled(auth.client_id, self._values),
-            client_secret=_filled(auth.client_secret, self._values),
-            extra={name: _filled(value, self._values) for name, value in extra.items() if value is not None},
-        )
+        url, own = self._binding.followed(reply.url, link)
+        return Request(method="GET", url=url, auth=own)
 
-    def _further(self) -> set[Origin]:
-        """Origins beside the base that the operator named: where tokens come from, where files lie."""
-        auth = self._page.oauth2
-        allowed = [self._address("allow_origins", template) for template in self._page.allow_origins]
-        tokens = [self._address("auth.oauth2.token_url", auth.token_url)] if auth is not None else []
-        return {Origin.of(url) for url in (*allowed, *tokens)}
 
-    def _address(self, place: str, template: str, values: Mapping[str, str] | None = None) -> str:
-        url = uritemplate.expand(template, {**(values or self._values)})
-        try:
-            Origin.of(url)
-        except ValueError as error:
-            names = sorted(uritemplate.variables(template) & set(self._page.settings))
-            problem = f"{bare(url)!r} is no address: {error}"
-            problems = tuple((name, problem) for name in names) or ((f"{self.name}: {place}", problem),)
-            raise ConfigurationError(f"{self.name} cannot be reached", problems=problems) from None
-        return url
+class _Talk:
+    """One conversation about one order: what was kept of its replies so far.
+
+    Attributes:
+        then: the steps that are still to be taken.
+    """
+
+    def __init__(self, order: Order) -> None:
+        self.then: tuple[Step, ...] = ()
+        self._order = order
+        self._kept: dict[str, Any] = dict(order.kept)
+
+    def values(self, binding: Binding) -> dict[str, Any]:
+        """Give what names stand for."""
+        return binding.values(self._order, **self._kept)
+
+    def hear(self, step: Step, reply: Reply) -> dict[str, Any]:
+        """Lay out a reply, and keep what the step wants kept of a good one."""
+        seen = self.seen(reply)
+        if step.keep and reply.status < _GOOD:
+            self._kept |= scene.kept(step.keep, seen)
+            seen["vars"] = self._vars()
+        return seen
+
+    def seen(self, reply: Reply) -> dict[str, Any]:
+        """Lay out a reply."""
+        return scene.scene(reply, task=scene.task(self._order), vars=self._vars())
+
+    def _vars(self) -> dict[str, Any]:
+        return {**self._order.context, **self._kept} if self._kept else self._order.context
 
 
 def bind(page: Page, values: Mapping[str, str]) -> DeclaredRemote:
@@ -233,77 +289,36 @@ def bind(page: Page, values: Mapping[str, str]) -> DeclaredRemote:
     return DeclaredRemote(page, values)
 
 
-def _complete(page: Page, values: Mapping[str, str]) -> dict[str, str]:
-    """Add defaults to *values*; a default may name other settings."""
-    problems = [
-        (name, f"is required. {variable.why}".strip())
-        for name, variable in page.settings.items()
-        if variable.required and not values.get(name)
-    ]
-    problems += [(name, why) for name, value in values.items() if (why := _no_address(name, value))]
-    if problems:
-        raise ConfigurationError(f"{page.name} is not configured", problems=tuple(problems))
-    given = {name: value for name, value in values.items() if value}
-    defaults = {name: variable.default or "" for name, variable in page.settings.items() if name not in given}
-    return given | {name: _filled(default, given) for name, default in defaults.items()}
+def _delivery(page: Page) -> Delivery:
+    types = {media_type: ext for rule in page.files for media_type, ext in rule.types.items()}
+    unframed = next((rule.unframed for rule in page.files), "twice")
+    return Delivery(extensions=types, unframed=unframed, window=page.window)
 
 
-def _no_address(name: str, value: str) -> str:
-    """Say what is wrong with a setting that is an address by its name; nothing if all is well."""
-    if not value or not name.endswith("_URL"):
-        return ""
+def _abilities(page: Page) -> list[str]:
+    parts = {
+        "start": page.starts,
+        "confirm": page.confirm,
+        "cancel": page.cancel,
+        "discover": page.discovery,
+        "nudge": page.nudge,
+        "feed": page.feed,
+        "after": page.after,
+    }
+    return [name for name, part in parts.items() if part]
+
+
+def _passes(step: Step, reply: Reply) -> bool:
+    """Tell whether a reply is good enough for a step that does not say what good is."""
+    says = any(each.name in {verdict.READY, "done"} for each in step.verdicts)
+    return not says and reply.status < _GOOD
+
+
+def _true(expression: Any, seen: Mapping[str, Any]) -> bool:
     try:
-        Origin.of(value)
-    except ValueError as error:
-        return f"{bare(value)!r} is no address: {error}"
-    return ""
-
-
-def _filled(text: str, values: Mapping[str, str]) -> str:
-    """Put settings into a text that is no address, as they are."""
-    return NAMED.sub(lambda name: values.get(name[1], name[0]), text)
-
-
-def _scene(reply: Reply, order: Order) -> dict[str, Any]:
-    task = {"id": order.task_id, "batch": order.batch, "context": order.context}
-    return {"status": reply.status, "headers": dict(reply.headers), "body": _json(reply.body), "task": task}
-
-
-def _json(body: bytes) -> Any:
-    try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _truth(expression: ParsedResult, seen: dict[str, Any]) -> bool:
-    """Judge a value as JMESPath does: false, null and everything empty are false; zero is true."""
-    value = expression.search(seen)
-    return value is not None and value is not False and value not in ("", [], {})
-
-
-def _progress(step: Step, seen: dict[str, Any]) -> float | None:
-    value = step.progress.search(seen) if step.progress is not None else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(min(1, max(0, value)))  # in this order: whole numbers may be too large for a float
-
-
-def _reason(step: Step, seen: dict[str, Any], reply: Reply) -> str:
-    value = step.reason.search(seen) if step.reason is not None else None
-    texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str) and text]
-    return "; ".join(texts) or f"the remote answered {reply.status}"
-
-
-def _word(step: Step, seen: dict[str, Any]) -> str:
-    """Say what the page's verdicts compare with words of theirs, as it is in this reply; nothing if it is not there."""
-    found = {path.expression: path.search(seen) for path in step.words}
-    told = [f"{name} {str(value)[:_WORD_CHARACTERS]!r}" for name, value in found.items() if _is_word(value)]
-    return ", ".join(told)
-
-
-def _is_word(value: Any) -> bool:
-    return isinstance(value, str | int | float)
+        return bool(expression.holds(seen))
+    except ValueError:
+        return False
 
 
 def _answer(aborted: Aborted) -> Answer:
@@ -311,3 +326,6 @@ def _answer(aborted: Aborted) -> Answer:
     if isinstance(aborted.outcome, Answer):
         return aborted.outcome
     raise aborted
+
+
+__all__ = ["REPORT_CHARACTERS", "DeclaredRemote", "Misfit", "Ready", "bind"]

@@ -2,300 +2,629 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, TypeVar
 
-import jmespath
 import msgspec
-import uritemplate
-from jmespath.exceptions import JMESPathError
-from jmespath.parser import ParsedResult
 
-from poller import units
 from poller.errors import ConfigurationError
-from poller.remote import Caps
-from poller.remotes.page import NAMED, FileRule, OAuth2, Page, Report, Step, Variable
-
-VERDICTS = ("pending", "ready", "done", "confirm", "failed", "gone", "absent")
-"""What a check can come to; ``done`` is complete without a file, ``confirm`` waits for our word."""
-_METHODS = ("get", "post")
-_STEP = frozenset({*_METHODS, *VERDICTS, "reason", "progress", "report"})
-_PAGE = frozenset(
-    {"name", "title", "base", "window", "limits", "allow_origins", "settings", "auth", "check", "confirm", "file"}
+from poller.remote import Caps, Pacing
+from poller.remotes.expression import Expression, arithmetic_is_known
+from poller.remotes.lines import Path, line_of, lines
+from poller.remotes.page import (
+    NAMED,
+    VERDICTS,
+    After,
+    Call,
+    Credentials,
+    Discovery,
+    Example,
+    Feed,
+    FileRule,
+    Input,
+    Login,
+    Nudge,
+    OAuth2,
+    Page,
+    Payload,
+    Report,
+    Signed,
+    Start,
+    Static,
+    Step,
+    Variable,
+    Verdict,
 )
+from poller.remotes.table import Notes, Table, meant
+from poller.remotes.template import Address, names
+
+T = TypeVar("T")
+
+_METHODS = ("get", "post", "put", "patch", "delete", "graphql")
+_ORDER = ("task_id", "batch", "context.")
 _LEAST_CONNECTIONS = 2
 """A question and a download: one must not wait for the other."""
-_TASK = frozenset({"task_id", "batch"})
-_BRACED = re.compile(r"\{[^{}]*\}")
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _SHORTHANDS = {
     "required": Variable(required=True),
     "secret": Variable(required=True, secret=True),
     "optional": Variable(),
+    "optional secret": Variable(secret=True),
 }
+_WISHES = {"required": Input(required=True), "optional": Input()}
+_BEARER = {"Authorization": "Bearer {token}"}
+_STEPS = ("start", "check", "confirm", "cancel")
 
 
 def parse(source: str, *, where: str) -> Page:
     """Read and check the text of a page.
 
     Raises:
-        ConfigurationError: it is not TOML, or says something a page cannot say; lists every problem.
+        ConfigurationError: it is not TOML, or says something a page cannot say; lists every problem
+            with its line.
     """
+    if not arithmetic_is_known():
+        hint = "another package has taken its place: pip install --force-reinstall jmespath-community"
+        raise ConfigurationError("jmespath is not the package jmespath-community, which pages need", hint=hint)
     try:
-        table = tomllib.loads(source)
+        values = tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{where} is not TOML", problems=((where, str(error)),)) from None
-    reader = _Reader(where)
-    page = reader.page(table, source)
-    if reader.problems:
-        count = len(reader.problems)
-        raise ConfigurationError(f"{where} has {count} problem(s)", problems=tuple(reader.problems))
+    notes = Notes()
+    page = _Reader(Table(values, (), notes), source).page()
+    if notes.problems:
+        raise ConfigurationError(f"{where} has {len(notes.problems)} problem(s)", problems=_told(notes, source, where))
     return page
 
 
+def _told(notes: Notes, source: str, where: str) -> tuple[tuple[str, str], ...]:
+    """Say where each problem is, from the first line to the last."""
+    found = lines(source)
+    placed = [(line_of(path, found) or 0, path, problem) for path, problem in notes.problems]
+    placed.sort(key=lambda each: each[0])
+    return tuple((_place(where, line, path), problem) for line, path, problem in placed)
+
+
+def _place(where: str, line: int, path: Path) -> str:
+    dotted = ""
+    for key in path:
+        if isinstance(key, int):
+            dotted += f"[{key + 1}]" if key else ""
+        else:
+            dotted += f".{key}" if dotted else key
+    return f"{where}, line {line}: {dotted}" if line else f"{where}: {dotted}"
+
+
 class _Reader:
-    """Reads a page's tables, and notes every problem instead of stopping at the first."""
+    """Reads a page's tables.
 
-    def __init__(self, where: str) -> None:
-        self.problems: list[tuple[str, str]] = []
-        self._where = where
+    Args:
+        root: the whole page.
+        source: its text.
+    """
 
-    def page(self, table: dict[str, Any], source: str) -> Page:
-        self._known(table, _PAGE, "")
-        settings = {name: self._variable(name, value) for name, value in self._table(table, "settings").items()}
-        self._settings = settings
-        for name, variable in settings.items():
-            self._named(variable.default, f"settings.{name}.default")
-        files = table.get("file", [])
-        if not isinstance(files, list) or len(files) != 1 or not isinstance(files[0], dict):
-            self._note("file", "a page has one [[file]] table")
-            files = [{}]
-        return Page(
-            name=self._name(table),
-            title=self._text(table, "title", "") or self._text(table, "name", ""),
-            source=source,
-            base=self._base(table),
-            window=self._duration(table, "window"),
-            caps=self._caps(self._table(table, "limits")),
-            allow_origins=tuple(self._strings(table, "allow_origins")),
-            settings=settings,
-            oauth2=self._auth(self._table(table, "auth")),
-            check=self._step(self._table(table, "check"), "check"),
-            confirm=self._step(self._table(table, "confirm"), "confirm") if "confirm" in table else None,
-            file=self._file(files[0]),
+    def __init__(self, root: Table, source: str) -> None:
+        self._root = root
+        self._source = source
+        self._settings = {name: _variable(table, name) for table in [root.table("settings")] for name in table}
+        self._kept = frozenset(_kept(root.raw(name) for name in _STEPS))
+        self._names = frozenset({*self._settings, *_ORDER, *self._kept})
+
+    def page(self) -> Page:
+        root, feed = self._root, self._feed()
+        self._demand_defaults()
+        check = None if feed is not None else self._check()
+        page = Page(
+            name=self._name(),
+            title=root.text("title") or root.text("name"),
+            source=self._source,
+            base=self._base(),
+            headers=root.headers("headers", self._settings),
+            window=root.duration("window"),
+            pacing=self._pacing(),
+            caps=self._caps(root.table("limits")),
+            allow_origins=self._origins(),
+            settings=self._settings,
+            credentials=tuple(map(self._credentials, root.tables("auth", self._settings))),
+            check=check,
+            confirm=self._one("confirm"),
+            cancel=self._one("cancel"),
+            starts=self._starts(),
+            discovery=self._discovery(),
+            feed=feed,
+            nudge=self._nudge(),
+            after=self._after(),
+            files=self._files(feed=feed is not None),
+            examples=tuple(map(_example, root.tables("example"))),
         )
+        root.close()
+        return page
 
-    def _name(self, table: dict[str, Any]) -> str:
-        name = self._text(table, "name", "")
-        if not name or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-            self._note("name", "a name of letters, digits, - and _ is required")
+    # --- the page itself
+
+    def _name(self) -> str:
+        name = self._root.text("name")
+        if not _NAME.fullmatch(name):
+            self._root.note("is 1 to 40 small letters, digits and dashes, a letter first", "name")
         return name
 
-    def _base(self, table: dict[str, Any]) -> str:
-        if "base" not in table:
-            self._note("base", "the address that all others begin with is required")
-        return self._template(table, "base", self._settings) or ""
+    def _base(self) -> Address:
+        table = Table({"base": self._root.raw("base", "")}, (), self._root.notes, self._settings)
+        base = table.address("base")
+        if base is None:
+            self._root.note("is needed: the address that every other address begins with", "base")
+        return base or Address("")
 
-    def _variable(self, name: str, value: object) -> Variable:
-        if isinstance(value, str) and value in _SHORTHANDS:
-            return _SHORTHANDS[value]
-        if not isinstance(value, dict):
-            self._note(f"settings.{name}", 'is "required", "secret", "optional" or a table')
-            return Variable()
-        try:
-            return msgspec.convert(value, Variable)
-        except msgspec.ValidationError as error:
-            self._note(f"settings.{name}", str(error))
-            return Variable()
+    def _origins(self) -> tuple[str, ...]:
+        origins = self._root.texts("allow_origins")
+        for name in names(origins):
+            if name not in self._settings:
+                self._root.note(f"unknown setting {{{name}}}{meant(name, self._settings)}", "allow_origins")
+        return origins
 
-    def _caps(self, table: dict[str, Any]) -> Caps:
-        names = Caps.__struct_fields__
-        self._known(table, names, "limits.")
+    def _demand_defaults(self) -> None:
+        for name, variable in self._settings.items():
+            for other in NAMED.findall(variable.default or ""):
+                if other not in self._settings:
+                    self._root.note(
+                        f"unknown setting {{{other}}}{meant(other, self._settings)}", "settings", name, "default"
+                    )
+
+    def _pacing(self) -> Pacing:
+        root = self._root
+        return Pacing(
+            deadline=root.duration("deadline"),
+            grace=root.duration("grace"),
+            interval_min=root.duration("interval_min"),
+            interval_max=root.duration("interval_max"),
+        )
+
+    def _caps(self, table: Table) -> Caps:
         least = {"connections": _LEAST_CONNECTIONS}
-        return Caps(**{name: self._count(table, name, least.get(name, 1)) for name in names if name in table})
+        caps = Caps(**{name: table.number(name, least=least.get(name, 1)) for name in Caps.__struct_fields__})
+        table.close()
+        return caps
 
-    def _count(self, table: dict[str, Any], name: str, least: int) -> int | None:
-        value = table[name]
-        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-            return value
-        self._note(f"limits.{name}", f"is a whole number, {least} or more")
-        return None
+    # --- how to be let in
 
-    def _auth(self, table: dict[str, Any]) -> OAuth2 | None:
-        self._known(table, ("oauth2",), "auth.")
-        if "oauth2" not in table:
+    def _credentials(self, table: Table) -> Credentials:
+        kinds = [name for name in ("header", "bearer", "basic", "oauth2", "login", "hs256") if name in table]
+        if len(kinds) != 1:
+            table.note("has one kind of credentials: header, bearer, basic, oauth2, login or hs256")
+        table.allow("header", "bearer", "basic", "oauth2", "login", "hs256")
+        kind = kinds[0] if kinds else "header"
+        known = frozenset({*self._settings, "token"})
+        credentials = Credentials(
+            kind=getattr(self, f"_{kind}")(table, known),
+            renew=table.expression("renew"),
+            settings=frozenset(names(table.raw(kind))) & frozenset(self._settings)
+            | self._in_addresses(table.raw(kind)),
+        )
+        table.close()
+        return credentials
+
+    def _in_addresses(self, shape: Any) -> frozenset[str]:
+        """Name the settings that the addresses in a shape use in their own way of writing braces."""
+        texts = [shape] if isinstance(shape, str) else list(_texts(shape))
+        found = {name for text in texts for name in re.findall(r"\{[+#]?([A-Z][A-Z0-9_]*)\}", text)}
+        return frozenset(found) & frozenset(self._settings)
+
+    def _header(self, table: Table, _known: Collection[str]) -> Static:
+        return Static(headers=table.headers("header"))
+
+    def _bearer(self, table: Table, _known: Collection[str]) -> Static:
+        return Static(headers={"Authorization": f"Bearer {table.shape('bearer', '')}"})
+
+    def _basic(self, table: Table, _known: Collection[str]) -> Static:
+        basic = table.table("basic")
+        static = Static(user=str(basic.shape("user", "")), password=str(basic.shape("password", "")))
+        if not static.user:
+            basic.note("needs a user")
+        basic.close()
+        return static
+
+    def _oauth2(self, table: Table, known: Collection[str]) -> OAuth2:
+        oauth2 = table.table("oauth2")
+        extra = {
+            name: oauth2.shape(name) for name in ("audience", "scope", "refresh_token", "resource") if name in oauth2
+        }
+        for name in ("token_url", "client_id", "client_secret"):
+            if not oauth2.text(name):
+                oauth2.note(f"needs {name}")
+        found = OAuth2(
+            token_url=oauth2.address("token_url") or Address(""),
+            client_id=str(oauth2.shape("client_id", "")),
+            client_secret=str(oauth2.shape("client_secret", "")),
+            grant=oauth2.choice("grant", ("client_credentials", "refresh_token")),
+            send=oauth2.choice("send", ("form", "json")),
+            client=oauth2.choice("client", ("body", "basic")),
+            extra=extra,
+            headers=oauth2.headers("header", known) or _BEARER,
+        )
+        oauth2.close()
+        return found
+
+    def _login(self, table: Table, known: Collection[str]) -> Login:
+        login = table.table("login")
+        found = Login(
+            call=self._call(login),
+            token=login.expression("token"),
+            cookie=login.text("cookie"),
+            expires_in=login.expression("expires_in"),
+            lifetime=login.duration("lifetime"),
+            denied=login.expression("denied"),
+            headers=login.headers("header", known) or _BEARER,
+        )
+        if (found.token is None) is (not found.cookie):
+            login.note("gives a token (JMESPath) or a cookie (its name)")
+        login.close()
+        return found
+
+    def _hs256(self, table: Table, known: Collection[str]) -> Signed:
+        signed = table.table("hs256")
+        found = Signed(
+            secret=str(signed.shape("secret", "")),
+            claims=dict(signed.shape("claims", {})),
+            lifetime=signed.duration("lifetime") or 300.0,
+            headers=signed.headers("header", known) or _BEARER,
+        )
+        if not found.secret:
+            signed.note("needs a secret")
+        signed.close()
+        return found
+
+    # --- steps
+
+    def _check(self) -> Step:
+        table = self._root.table("check", self._names)
+        if "check" not in self._root:
+            table.note("is needed: how to ask about a task; or a [feed], where there are no tasks")
+            return Step(call=Call(method="GET", address=Address("")))
+        step = self._step(table, questioning=True)
+        if not {"ready", "done"} & {verdict.name for verdict in step.verdicts}:
+            table.note("needs a verdict that ends well: ready, or done where there is no file")
+        table.close()
+        return step
+
+    def _one(self, name: str) -> Step | None:
+        if name not in self._root:
             return None
-        try:
-            auth = msgspec.convert(table["oauth2"], OAuth2)
-        except msgspec.ValidationError as error:
-            self._note("auth.oauth2", str(error))
-            return None
-        self._template({"token_url": auth.token_url}, "token_url", self._settings, "auth.oauth2.")
-        for name in ("client_id", "client_secret", "audience", "scope"):
-            self._named(getattr(auth, name), f"auth.oauth2.{name}")
-        return auth
+        table = self._root.table(name, self._names)
+        step = self._step(table)
+        table.close()
+        return step
 
-    def _step(self, table: dict[str, Any], place: str) -> Step:
-        self._known(table, _STEP, f"{place}.")
+    def _step(self, table: Table, *, questioning: bool = False) -> Step:
+        verdicts = tuple(self._verdicts(table))
+        word = table.expression("word")
+        if word is None and any(verdict.words for verdict in verdicts):
+            table.note("a verdict that is a list of words needs word: where in the reply the word is")
+        return Step(
+            call=self._call(table),
+            word=word,
+            verdicts=verdicts,
+            compared=_compared(word, verdicts),
+            keep=table.expressions("keep"),
+            reason=table.expression("reason"),
+            progress=table.expression("progress"),
+            retry_after=table.expression("retry_after"),
+            report=self._report(table) if questioning and "report" in table else None,
+            then=tuple(map(self._then, table.tables("then"))) if questioning else (),
+        )
+
+    def _then(self, table: Table) -> Step:
+        step = self._step(table)
+        table.close()
+        return step
+
+    def _verdicts(self, table: Table) -> Iterator[Verdict]:
+        for name in table:
+            if name in VERDICTS and isinstance(table.raw(name), list):
+                yield Verdict(name=name, words=frozenset(map(_word, table.raw(name))))
+            elif name in VERDICTS and (when := table.expression(name)) is not None:
+                yield Verdict(name=name, when=when)
+        table.allow(*VERDICTS)
+
+    def _call(self, table: Table) -> Call:
         methods = [method for method in _METHODS if method in table]
         if len(methods) != 1:
-            self._note(place, "a step has one address: get or post")
+            table.note(f"has one address: {', '.join(_METHODS[:-1])} or graphql")
         method = methods[0] if methods else "get"
-        verdicts = [(name, self._expression(table, name, f"{place}.")) for name in table if name in VERDICTS]
-        if place == "check" and not {"ready", "done"} & {name for name, _ in verdicts}:
-            self._note(place, "needs a verdict that ends well: ready, or done where there is no file")
-        return Step(
-            method=method.upper(),
-            path=self._template(table, method, _TASK, f"{place}.") or "",
-            verdicts=tuple((name, verdict) for name, verdict in verdicts if verdict is not None),
-            words=_words(verdict for _, verdict in verdicts if verdict is not None),
-            reason=self._expression(table, "reason", f"{place}."),
-            progress=self._expression(table, "progress", f"{place}."),
-            report=self._report(self._table(table, "report", f"{place}."), f"{place}.report."),
+        table.allow(*_METHODS)
+        address = table.address(method) if methods else None
+        return Call(
+            method="POST" if method == "graphql" else method.upper(),
+            address=address or Address(""),
+            headers=table.headers("headers"),
+            payload=_payload(table, graphql=method == "graphql"),
         )
 
-    def _report(self, table: dict[str, Any], place: str) -> Report | None:
-        if not table:
-            return None
-        self._known(table, ("text", "after"), place)
-        text, after = self._expression(table, "text", place), self._text(table, "after", place)
-        if text is None or not after:
-            self._note(place.rstrip("."), "needs both text and after")
-            return None
-        return Report(text=text, after=after)
+    def _report(self, table: Table) -> Report | None:
+        report = table.table("report")
+        called = any(method in report for method in _METHODS)
+        found = Report(
+            link=report.expression("link"),
+            text=report.expression("text"),
+            after=report.text("after"),
+            call=self._call(report) if called else None,
+            reason=report.expression("reason"),
+        )
+        if (found.text is None) is not (not found.after):
+            report.note("needs both text and after: the address comes after those words of that text")
+        elif sum((found.link is not None, found.text is not None, called)) != 1:
+            report.note("is at a link (JMESPath), in a text after some words, or had by a request of its own")
+        report.close()
+        return found
 
-    def _file(self, table: dict[str, Any]) -> FileRule:
-        self._known(table, ("link", "path", "auth", "types", "unframed"), "file.")
-        link = self._expression(table, "link", "file.")
-        path = self._template(table, "path", _TASK, "file.")
-        if link is None and path is None:
-            self._note("file", "needs a link (JMESPath) or a path (URI Template)")
-        return FileRule(
+    def _starts(self) -> Mapping[str, Start]:
+        if "start" not in self._root:
+            return {}
+        table = self._root.table("start")
+        if any(method in table for method in _METHODS):
+            return {"": self._start(self._root, "start")}
+        return {kind: self._start(table, kind) for kind in table}
+
+    def _start(self, parent: Table, name: str) -> Start:
+        inputs = {key: _input(table, key) for table in [parent.table(name).table("input")] for key in table}
+        known = {*self._names, "dry_run", "start_id", *(f"input.{key}" for key in inputs)}
+        table = parent.table(name, known)
+        table.allow("input")
+        task_id = table.expression("task_id")
+        if task_id is None:
+            table.note("needs task_id: where in the reply the remote's name for the task is", "task_id")
+        start = Start(
+            step=self._step(table),
+            task_id=task_id or Expression("body"),
+            inputs=inputs,
+            idempotent=table.flag("idempotent", default=False),
+            why=table.text("why"),
+        )
+        table.close()
+        return start
+
+    def _discovery(self) -> Discovery | None:
+        if "discover" not in self._root:
+            return None
+        inputs = {key: _input(t, key) for t in [self._root.table("discover").table("input")] for key in t}
+        paged = {"limit", "offset", "page", "cursor", *(f"input.{key}" for key in inputs)}
+        table = self._root.table("discover", {*self._settings, *paged})
+        table.allow("input")
+        items, task_id = table.expression("items"), self._item(table, "task_id")
+        if items is None or task_id is None:
+            table.note("needs items (the list in a reply) and task_id (of one item)")
+        discovery = Discovery(
+            call=self._call(table),
+            items=items or Expression("body"),
+            task_id=task_id or Expression("id"),
+            only=self._item(table, "only"),
+            context=self._items(table, "context"),
+            cursor=table.expression("cursor"),
+            more=table.expression("more"),
+            next=table.expression("next"),
+            limit=table.number("limit", least=1) or 50,
+            first=_first(table),
+            reason=table.expression("reason"),
+            inputs=inputs,
+        )
+        table.close()
+        return discovery
+
+    def _item(self, table: Table, name: str) -> Expression | None:
+        """Read an expression that looks into one item of a list, not into the whole."""
+        text = table.text(name)
+        try:
+            return Expression(text, ".".join(map(str, (*table.path, name)))) if text else None
+        except ValueError as error:
+            table.note(str(error), name)
+            return None
+
+    def _items(self, table: Table, name: str) -> Mapping[str, Expression]:
+        inner = table.table(name)
+        found = {key: self._item(inner, key) for key in inner}
+        return {key: expression for key, expression in found.items() if expression is not None}
+
+    def _feed(self) -> Feed | None:
+        if "feed" not in self._root:
+            return None
+        if "check" in self._root:
+            self._root.note("a page has a [check] or a [feed], not both", "feed")
+            self._root.allow("check")
+        table = self._root.table("feed", self._settings)
+        address = table.address("get")
+        if address is None:
+            table.note("needs get: the address that always gives the newest file")
+        feed = Feed(
+            address=address or Address(""),
+            every=table.duration("every") or 300.0,
+            headers=table.headers("headers"),
+        )
+        table.close()
+        return feed
+
+    def _nudge(self) -> Nudge | None:
+        if "nudge" not in self._root:
+            return None
+        table = self._root.table("nudge", self._settings)
+        proofs = [name for name in ("hmac", "jws", "jwt", "token") if table.text(name)]
+        nudge = Nudge(
+            hmac=table.text("hmac"),
+            jws=table.text("jws"),
+            jwt=table.text("jwt"),
+            token=table.text("token"),
+            secret=str(table.shape("secret", "")),
+            keys=table.address("keys"),
+            prefix=table.text("prefix"),
+            encoding=table.choice("encoding", ("hex", "base64")),
+            when=table.expression("when"),
+            task_id=table.expression("task_id"),
+        )
+        if not proofs:
+            table.note("needs a proof, each the name of a header: hmac, jws, jwt or token")
+        if nudge.jws and nudge.keys is None:
+            table.note("a jws needs keys: the address of the public keys")
+        if {"hmac", "jwt", "token"} & set(proofs) and not nudge.secret:
+            table.note(f"{proofs[0]} needs a secret")
+        table.close()
+        return nudge
+
+    def _after(self) -> Mapping[str, tuple[After, ...]]:
+        table = self._root.table("after")
+        known = {*self._names, "state", "reason", "cause", "files"}
+        found = {}
+        for state in ("done", "failed", "canceled"):
+            found[state] = tuple(map(self._telling, table.tables(state, known)))
+        table.close()
+        return {state: tellings for state, tellings in found.items() if tellings}
+
+    def _telling(self, table: Table) -> After:
+        after = After(call=self._call(table), when=table.expression("when"))
+        table.close()
+        return after
+
+    # --- files
+
+    def _files(self, *, feed: bool) -> tuple[FileRule, ...]:
+        tables = self._root.tables("file", {*self._names, "each"})
+        if not tables and not feed and "file" not in self._root:
+            if "ready" in self._root.table("check"):
+                self._root.note("needs a [[file]] table: where a finished file is", "file")
+            return ()
+        return tuple(self._file(table, feed=feed) for table in tables)
+
+    def _file(self, table: Table, *, feed: bool) -> FileRule:
+        link, path = table.expression("link"), table.address("path")
+        if link is None and path is None and not feed:
+            table.note("needs a link (JMESPath) or a path (URI Template)")
+        rule = FileRule(
             link=link,
             path=path,
-            auth=self._flag(table, "auth", default=True),
-            types=self._types(self._table(table, "types", "file.")),
-            unframed=self._choice(table, "unframed", ("twice", "refuse", "trust")),
+            each=table.expression("each"),
+            optional=table.flag("optional", default=False),
+            auth=table.flag("auth", default=True),
+            headers=table.headers("headers"),
+            max_age=table.duration("max_age"),
+            next=table.expression("next"),
+            types=_types(table.table("types")),
+            extension=_extension(table, "extension"),
+            extensions=frozenset(_extensions(table)),
+            unpack=table.expression("unpack"),
+            unframed=table.choice("unframed", ("twice", "refuse", "trust")),
         )
+        table.close()
+        return rule
 
-    def _types(self, table: dict[str, Any]) -> dict[str, str]:
-        for media_type, extension in table.items():
-            if not isinstance(extension, str) or not _EXTENSION.fullmatch(extension):
-                self._note(f"file.types.{media_type}", "an extension is a dot and up to eight small letters or digits")
-        return {media_type.lower(): str(extension) for media_type, extension in table.items()}
 
-    def _expression(self, table: dict[str, Any], name: str, place: str) -> ParsedResult | None:
-        text = self._text(table, name, place)
-        if not text:
-            return None
-        try:
-            return jmespath.compile(text)
-        except JMESPathError as error:
-            self._note(place + name, f"is not JMESPath: {' '.join(str(error).split())}")
-            return None
+def _variable(table: Table, name: str) -> Variable:
+    value = table.raw(name)
+    if isinstance(value, str) and value in _SHORTHANDS:
+        return _SHORTHANDS[value]
+    if not isinstance(value, dict):
+        table.note('is "required", "secret", "optional", "optional secret" or a table', name)
+        return Variable()
+    return _converted(table, name, value, Variable())
 
-    def _template(self, table: dict[str, Any], name: str, known: Iterable[str], place: str = "") -> str | None:
-        text = self._text(table, name, place)
-        if not text:
-            return None
-        names = {*known, *self._settings}
-        for variable in uritemplate.variables(text):
-            if variable not in names and not variable.startswith("context."):
-                self._note(place + name, f"unknown variable {{{variable}}}{_meant(variable, names)}")
-        if set("{}") & set(_BRACED.sub(lambda braced: "" if uritemplate.variables(braced[0]) else "{}", text)):
-            self._note(place + name, "is no URI Template (RFC 6570): its braces do not make expressions")
-        return text
 
-    def _named(self, text: str | None, place: str) -> None:
-        for name in NAMED.findall(text or ""):
-            if name not in self._settings:
-                self._note(place, f"unknown setting {{{name}}}{_meant(name, self._settings)}")
+def _input(table: Table, name: str) -> Input:
+    value = table.raw(name)
+    if isinstance(value, str) and value in _WISHES:
+        return _WISHES[value]
+    if not isinstance(value, dict):
+        table.note('is "required", "optional" or a table', name)
+        return Input()
+    return _converted(table, name, value, Input())
 
-    def _duration(self, table: dict[str, Any], name: str) -> float | None:
-        text = self._text(table, name, "")
-        try:
-            return units.seconds(text) if text else None
-        except ValueError as error:
-            self._note(name, str(error))
-            return None
 
-    def _choice(self, table: dict[str, Any], name: str, choices: tuple[str, ...]) -> str:
-        value = table.get(name, choices[0])
-        if value in choices:
-            return str(value)
-        self._note(f"file.{name}", f"is one of {', '.join(choices)}")
-        return choices[0]
-
-    def _flag(self, table: dict[str, Any], name: str, *, default: bool) -> bool:
-        value = table.get(name, default)
-        if isinstance(value, bool):
-            return value
-        self._note(f"file.{name}", "is true or false")
+def _converted(table: Table, name: str, value: dict[str, Any], default: T) -> T:
+    try:
+        return msgspec.convert(value, type(default))
+    except msgspec.ValidationError as error:
+        table.note(str(error), name)
         return default
 
-    def _strings(self, table: dict[str, Any], name: str) -> list[str]:
-        value = table.get(name, [])
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return value
-        self._note(name, "is a list of strings")
-        return []
 
-    def _text(self, table: dict[str, Any], name: str, place: str) -> str:
-        value = table.get(name, "")
-        if isinstance(value, str):
-            return value
-        self._note(place + name, "is a string")
-        return ""
-
-    def _table(self, table: dict[str, Any], name: str, place: str = "") -> dict[str, Any]:
-        value = table.get(name, {})
-        if isinstance(value, dict):
-            return value
-        self._note(place + name, "is a table")
-        return {}
-
-    def _known(self, table: dict[str, Any], names: Iterable[str], place: str) -> None:
-        for name in table:
-            if name not in names:
-                self._note(place + name, f"is not known here{_meant(name, names)}")
-
-    def _note(self, place: str, problem: str) -> None:
-        self.problems.append((f"{self._where}: {place}", problem))
+def _kept(tables: Any) -> Iterator[str]:
+    """Name everything that any step keeps."""
+    for table in tables:
+        if isinstance(table, list):
+            yield from _kept(table)
+        if isinstance(table, dict):
+            keep = table.get("keep")
+            yield from keep if isinstance(keep, dict) else ()
+            yield from _kept(
+                value for name, value in table.items() if name != "keep" and isinstance(value, dict | list)
+            )
 
 
-def _words(verdicts: Iterable[ParsedResult]) -> tuple[ParsedResult, ...]:
-    """Find what verdicts compare with words: the fields of the body beside a literal, in an operator or a function."""
-    paths = {path: None for verdict in verdicts for path in _compared(verdict.parsed)}
-    return tuple(jmespath.compile(path) for path in paths)
+def _texts(shape: Any) -> Iterator[str]:
+    if isinstance(shape, str):
+        yield shape
+    for value in shape.values() if isinstance(shape, dict) else shape if isinstance(shape, list) else ():
+        yield from _texts(value)
 
 
-def _compared(node: Mapping[str, Any]) -> Iterator[str]:
-    children = [child for child in node["children"] if isinstance(child, dict)]
-    if any(map(_is_literal, children)):
-        yield from filter(None, map(_path, children))
-    for child in children:
-        yield from _compared(child)
+def _word(value: Any) -> str:
+    """Write a word as replies are compared with it: in small letters, be it a text, a number, or true."""
+    return value.lower() if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _is_literal(node: Mapping[str, Any]) -> bool:
-    """Tell a word, or a list of words, from what is looked up."""
-    listed = node["type"] == "multi_select_list" and all(map(_is_literal, node["children"]))
-    return bool(listed or node["type"] == "literal")
+def _compared(word: Expression | None, verdicts: tuple[Verdict, ...]) -> tuple[Expression, ...]:
+    if word is not None:
+        return (word,)
+    found = {path.text: path for verdict in verdicts if verdict.when for path in verdict.when.compared()}
+    return tuple(found.values())
 
 
-def _path(node: Mapping[str, Any]) -> str:
-    """Spell a path of fields that begins at the body; nothing for any other expression."""
-    names = [child["value"] for child in node["children"] if child["type"] == "field"]
-    whole = node["type"] == "subexpression" and len(names) == len(node["children"]) and names[0] == "body"
-    return ".".join(map(_spelled, names)) if whole else ""
+def _payload(table: Table, *, graphql: bool) -> Payload | None:
+    kinds = [kind for kind in ("json", "form", "multipart") if kind in table]
+    if graphql:
+        document = table.text("query")
+        if not document:
+            table.note("needs query: the GraphQL document")
+        if kinds:
+            table.note(f"a GraphQL request has variables, and no {kinds[0]}", kinds[0])
+        return Payload(kind="graphql", shape=table.shape("variables", {}), document=document)
+    if len(kinds) > 1:
+        table.note(f"has one body: {' or '.join(kinds)}")
+    if kinds and kinds[0] != "json" and not isinstance(table.raw(kinds[0]), dict):
+        table.note("is a table", kinds[0])
+        return None
+    return Payload(kind=kinds[0], shape=table.shape(kinds[0])) if kinds else None
 
 
-def _spelled(name: str) -> str:
-    """Spell a field's name as JMESPath does: one that is no plain word as JSON."""
-    return name if name.isascii() and name.isidentifier() else msgspec.json.encode(name).decode()
+def _first(table: Table) -> int:
+    first = table.number("first_page", least=0)
+    return 1 if first is None else first
 
 
-def _meant(name: str, names: Iterable[str]) -> str:
-    close = get_close_matches(name, list(names), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _types(table: Table) -> dict[str, str]:
+    return {media_type.lower(): _extension(table, media_type) for media_type in table}
+
+
+def _extension(table: Table, name: str) -> str:
+    extension = table.raw(name, "")
+    if extension == "" or (isinstance(extension, str) and _EXTENSION.fullmatch(extension)):
+        return str(extension)
+    table.note("an extension is a dot and up to eight small letters or digits", name)
+    return ""
+
+
+def _extensions(table: Table) -> Iterator[str]:
+    for extension in table.texts("extensions"):
+        if _EXTENSION.fullmatch(extension):
+            yield extension
+        else:
+            table.note("an extension is a dot and up to eight small letters or digits", "extensions")
+
+
+def _example(table: Table) -> Example:
+    example = Example(
+        step=table.choice("step", ("check", "start", "confirm", "cancel", "discover", "feed")),
+        order=table.raw("order", {}),
+        replies=tuple(table.raw("replies", [])),
+        gives=table.text("gives"),
+        asks=table.texts("asks"),
+        more=table.raw("more", {}),
+    )
+    table.close()
+    return example

@@ -26,6 +26,7 @@ from poller.address import Origin
 from poller.app import _FILE_THREADS, calm_collector
 from poller.client import Client
 from poller.downloader import Downloader
+from poller.modest import Modest
 from poller.order import Order, place
 from poller.outcome import NotReady, Published
 from poller.publisher import Publisher
@@ -72,7 +73,7 @@ class Took(msgspec.Struct, frozen=True, kw_only=True):
     late: list[float] = []
 
 
-class Remote:
+class Remote(Modest):
     """A remote whose tasks are never finished, and whose files need no credentials."""
 
     name = "bench"

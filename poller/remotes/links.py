@@ -1,0 +1,109 @@
+"""From a reply that says a file is ready to the links under which it is had."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from poller.outcome import Trouble, Unsafe
+from poller.remote import Aborted, Answer, Head, Link, Ready, Reply
+from poller.remotes import scene, template
+from poller.remotes.bound import Binding
+from poller.remotes.page import FileRule
+
+MOST_LINKS = 1000
+"""A mebibyte of answer holds a quarter of a million, which would keep a download's slot for days."""
+
+
+class Links:
+    """Finds a page's files.
+
+    Args:
+        rules: the page's, one for each kind of file.
+        binding: the page's.
+    """
+
+    def __init__(self, rules: tuple[FileRule, ...], binding: Binding) -> None:
+        self._rules = rules
+        self._binding = binding
+
+    def ready(self, reply: Reply, seen: Mapping[str, Any], values: Mapping[str, Any]) -> Answer:
+        """Give every link.
+
+        Args:
+            reply: the last one.
+            seen: the same, laid out.
+            values: what names in addresses stand for.
+
+        Raises:
+            Aborted: a link cannot be followed.
+        """
+        links: list[Link] = []
+        for rule in self._rules:
+            found = list(self._found(rule, reply, seen, values))
+            if not found and not rule.optional:
+                reason = "the file is ready, but no link says where"
+                return Trouble(reason=reason, status=reply.status, retry_after=reply.retry_after)
+            links += found
+        if not links:
+            return Trouble(reason="the task is ready, but there is no file at all", status=reply.status)
+        if len(links) > MOST_LINKS:
+            return Unsafe(reason=f"the answer has {len(links)} links; no task makes so many files", status=reply.status)
+        ages = [rule.max_age for rule in self._rules if rule.max_age is not None]
+        return Ready(links=tuple(links), good_for=min(ages, default=None))
+
+    def _found(
+        self, rule: FileRule, reply: Reply, seen: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> Iterator[Link]:
+        link = partial(self._link, rule, seen=seen, values=values)
+        if rule.each is not None and rule.path is not None:
+            for each in _listed(rule.each.of(seen)):
+                yield link(reply.url, self._binding.placed(rule.path, {**values, "each": each}))
+            return
+        links = _listed(rule.link.of(seen)) if rule.link is not None else []
+        for text in links:
+            yield link(reply.url, text)
+        if not links and rule.path is not None and not self._lacks(rule, values):
+            yield link(reply.url, self._binding.placed(rule.path, values))
+
+    def _lacks(self, rule: FileRule, values: Mapping[str, Any]) -> bool:
+        """Tell whether a file that may be missing is: what its address needs is not there."""
+        assert rule.path is not None  # noqa: S101 - the caller's
+        return rule.optional and any(template.look_up(name, values) in (None, "") for name in rule.path.names)
+
+    def _link(
+        self, rule: FileRule, base: str, text: str, *, seen: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> Link:
+        url, own = self._binding.followed(base, text)
+        unpack = rule.unpack.of(seen) if rule.unpack is not None else None
+        return Link(
+            url=url,
+            auth=own and rule.auth,
+            headers={name: template.text(value, values) for name, value in rule.headers.items()} if own else {},
+            extension=rule.extension,
+            extensions=rule.extensions,
+            unpack="gzip" if scene.word(unpack) == "gzip" else "",
+            following=partial(self._following, rule, values) if rule.next is not None else None,
+        )
+
+    def _following(self, rule: FileRule, values: Mapping[str, Any], head: Head) -> Link | None:
+        """Give the next part of a file that comes in parts."""
+        assert rule.next is not None  # noqa: S101 - see _link
+        seen = {"status": head.status, "headers": dict(head.headers), "body": None, "vars": dict(values)}
+        found = rule.next.of(seen)
+        if isinstance(found, Mapping) and rule.path is not None and all(found.values()):
+            return self._link(
+                rule, head.url, self._binding.placed(rule.path, {**values, **found}), seen=seen, values=values
+            )
+        if isinstance(found, str) and found:
+            return self._link(rule, head.url, found, seen=seen, values=values)
+        return None
+
+
+def _listed(found: Any) -> list[str]:
+    """Give the texts of a list, at whatever depth; one alone is a list of one."""
+    if isinstance(found, list):
+        return [text for each in found for text in _listed(each)]
+    return [found] if isinstance(found, str) and found else []
+
+
+__all__ = ["MOST_LINKS", "Aborted", "Links"]

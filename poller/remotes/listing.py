@@ -1,0 +1,108 @@
+"""The tasks that a remote has, page by page. How pages follow each other can be told from the address.
+
+======================  ==========================================================
+``{offset}``            so many items are left out; ``{limit}`` is how many there are
+``{page}``              pages are counted, from ``first_page``
+``{cursor}``            ``cursor`` in a reply says where the next page begins
+``next`` in a reply     is the address of the next page
+none of these           there is one page
+======================  ==========================================================
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from msgspec.structs import replace
+
+from poller.remote import Aborted, Answer, Conversation, Found, Reply, Request, Task
+from poller.remotes import scene, template, verdict
+from poller.remotes.bound import Binding
+from poller.remotes.expression import is_true
+from poller.remotes.page import Discovery, Step
+from poller.remotes.template import written
+from poller.remotes.wishes import completed
+
+_MOST_PAGES = 1000
+_GOOD = 300
+
+
+class Listing:
+    """Lists a remote's tasks.
+
+    Args:
+        discovery: as the page has it.
+        binding: the page's.
+    """
+
+    def __init__(self, discovery: Discovery, binding: Binding) -> None:
+        self._page = discovery
+        self._binding = binding
+        shape = discovery.call.payload.shape if discovery.call.payload is not None else None
+        self._names = frozenset({*discovery.call.address.names, *template.names(shape)})
+
+    def tasks(self, wish: Mapping[str, Any], most: int) -> Conversation[Found | Answer]:
+        """List tasks until there are no more, or *most* of them were found.
+
+        Raises:
+            Misfit: there is no such wish.
+            Aborted: the remote could not be asked.
+        """
+        given = completed(wish, self._page.inputs)
+        found: dict[str, Task] = {}
+        turn: dict[str, Any] | str | None = {"offset": 0, "page": self._page.first}
+        for _ in range(_MOST_PAGES):
+            reply = yield self._request(turn, given)
+            seen = scene.scene(reply, task={}, vars={}, input=given)
+            items = self._page.items.of(seen)
+            if reply.status >= _GOOD or not isinstance(items, list):
+                return self._refused(reply, seen)
+            for task in self._wanted(items):
+                found.setdefault(task.task_id, task)
+            turn = self._next(turn, items, reply, seen)
+            if turn is None or len(found) >= most:
+                break
+        tasks = tuple(found.values())
+        return Found(tasks=tasks[:most], complete=turn is None and len(tasks) <= most)
+
+    def _request(self, turn: dict[str, Any] | str | None, given: Mapping[str, Any]) -> Request:
+        if isinstance(turn, str):
+            self._binding.demand_own(turn)
+            made = self._binding.request(replace(self._page.call, address=template.Address("")), {}, again=True)
+            return replace(made, url=turn)
+        values = self._binding.values(input=given, limit=self._page.limit, **(turn or {}))
+        return self._binding.request(self._page.call, values, again=True)
+
+    def _wanted(self, items: list[Any]) -> Iterator[Task]:
+        for item in items:
+            task_id = self._page.task_id.of(item)
+            if not is_true(task_id) or isinstance(task_id, dict | list):
+                continue
+            if self._page.only is None or is_true(self._page.only.of(item)):
+                yield Task(task_id=written(task_id), context=scene.kept(self._page.context, item))
+
+    def _next(
+        self, turn: dict[str, Any] | str | None, items: list[Any], reply: Reply, seen: Mapping[str, Any]
+    ) -> dict[str, Any] | str | None:
+        """Say where the next page is; None if this was the last."""
+        page = self._page
+        if page.more is not None and not is_true(page.more.of(seen)):
+            return None
+        if page.next is not None:
+            link = page.next.of(seen)
+            return self._binding.followed(reply.url, link)[0] if isinstance(link, str) and link else None
+        if page.cursor is not None:
+            cursor = page.cursor.of(seen)
+            before = turn.get("cursor") if isinstance(turn, dict) else None
+            return {"cursor": cursor} if is_true(cursor) and cursor != before else None
+        full = len(items) >= page.limit if page.more is None else bool(items)
+        if not full or not isinstance(turn, dict) or not {"offset", "page"} & self._names:
+            return None
+        return {"offset": turn["offset"] + len(items), "page": turn["page"] + 1}
+
+    def _refused(self, reply: Reply, seen: Mapping[str, Any]) -> Answer:
+        step = Step(call=self._page.call, reason=self._page.reason)
+        name = "failed" if reply.status < _GOOD and self._page.reason is not None else None
+        return verdict.answer(name, step, reply, seen, page="the list")
+
+
+__all__ = ["Aborted", "Listing"]

@@ -1,0 +1,92 @@
+"""From a page's call to the request that is sent: the address filled in, the body encoded."""
+
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from poller.remote import Request
+from poller.remotes import template
+from poller.remotes.page import Call, Payload
+
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_JSON = "application/json"
+
+
+def request(call: Call, *, base: str, headers: Mapping[str, str], values: Mapping[str, Any], **how: Any) -> Request:
+    """Make the request of a call.
+
+    Args:
+        call: as the page has it.
+        base: what an address that is not absolute begins with; without a slash at its end.
+        headers: what every request of the page has.
+        values: what names stand for.
+        how: further attributes of ``Request``.
+
+    Raises:
+        Incomplete: the address cannot be made of these values.
+    """
+    given = {name: template.text(text, values) for name, text in {**headers, **call.headers}.items()}
+    content_type, body = _encoded(call.payload, values) if call.payload is not None else ("", None)
+    typed = {"Content-Type": content_type} if content_type else {}
+    url = absolute(call.address.filled(values), base)
+    named = {name: value for name, value in {"Accept": _JSON, **typed, **given}.items() if value}
+    return Request(method=call.method, url=url, headers=named, body=body, **how)
+
+
+def absolute(address: str, base: str) -> str:
+    """Put the base before an address that does without."""
+    if _ABSOLUTE.match(address):
+        return address
+    if not address or address.startswith("?"):
+        return f"{base}{address}"
+    return f"{base}/{address.lstrip('/')}"
+
+
+def _encoded(payload: Payload, values: Mapping[str, Any]) -> tuple[str, bytes]:
+    """Encode a body; give its type, too."""
+    shape = template.filled(payload.shape, values)
+    match payload.kind:
+        case "graphql":
+            return _JSON, msgspec.json.encode({"query": payload.document, "variables": shape})
+        case "form":
+            return "application/x-www-form-urlencoded", urlencode(list(_pairs(shape))).encode()
+        case "multipart":
+            return _multipart(shape)
+        case _:
+            return _JSON, msgspec.json.encode(shape)
+
+
+def _pairs(shape: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Write a table as a form does: a list is its name several times, a table within it is JSON."""
+    for name, value in shape.items():
+        for each in value if isinstance(value, list) else [value]:
+            yield name, template.written(each)
+
+
+def _multipart(shape: Mapping[str, Any]) -> tuple[str, bytes]:
+    """Encode a form with files in it (RFC 7578). A file is a table: ``filename``, ``content``, ``type``."""
+    parts = [
+        _part(name, each) for name, value in shape.items() for each in (value if isinstance(value, list) else [value])
+    ]
+    boundary = sha256(b"".join(parts)).hexdigest()[:48]
+    fence = f"--{boundary}".encode()
+    body = b"".join(fence + b"\r\n" + part + b"\r\n" for part in parts) + fence + b"--\r\n"
+    return f"multipart/form-data; boundary={boundary}", body
+
+
+def _part(name: str, value: Any) -> bytes:
+    head = f'Content-Disposition: form-data; name="{_quoted(name)}"'
+    if not isinstance(value, Mapping) or "content" not in value:
+        return f"{head}\r\n\r\n{template.written(value)}".encode()
+    filename, kind = str(value.get("filename", "file")), str(value.get("type", "application/octet-stream"))
+    head += f'; filename="{_quoted(filename)}"\r\nContent-Type: {_quoted(kind)}'
+    return f"{head}\r\n\r\n{template.written(value['content'])}".encode()
+
+
+def _quoted(text: str) -> str:
+    """Write a text so that it cannot end its place (WHATWG, multipart/form-data)."""
+    return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")

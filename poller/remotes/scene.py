@@ -1,0 +1,109 @@
+"""What expressions look at, and what is read from it."""
+
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from poller import units
+from poller.order import Order
+from poller.remote import Reply
+from poller.remotes.expression import Expression
+from poller.remotes.page import Step
+
+_WORD_CHARACTERS = 64
+_TOLD = ("message", "detail", "description", "error", "title", "reason", "code", "err")
+"""Members of an object that say what went wrong, the most telling first."""
+
+
+def scene(reply: Reply, **more: Any) -> dict[str, Any]:
+    """Lay out a reply for expressions, and beside it whatever *more* there is."""
+    return {
+        "status": reply.status,
+        "headers": dict(reply.headers),
+        "body": as_json(reply.body),
+        "date": date(reply.headers.get("date")),
+        **more,
+    }
+
+
+def task(order: Order) -> dict[str, Any]:
+    """Lay out an order."""
+    created_at = units.iso(order.created_at)
+    return {"id": order.task_id, "batch": order.batch, "context": order.context, "created_at": created_at}
+
+
+def as_json(body: bytes) -> Any:
+    """Read a body; null if it is no JSON."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def kept(keep: Mapping[str, Expression], seen: Mapping[str, Any]) -> dict[str, Any]:
+    """Compute what is to be kept; what is not there is not kept."""
+    found = {name: expression.of(seen) for name, expression in keep.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def progress(step: Step, seen: Mapping[str, Any]) -> float | None:
+    """Read how far the task is, 0 to 1."""
+    value = step.progress.of(seen) if step.progress is not None else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(min(1, max(0, value)))  # in this order: whole numbers may be too large for a float
+
+
+def reason(expression: Expression | None, seen: Mapping[str, Any]) -> str:
+    """Read why something went wrong: texts, objects that hold them, or lists of both; each is said once."""
+    value = expression.of(seen) if expression is not None else None
+    told = [_told(each) for each in (value if isinstance(value, list) else [value])]
+    return "; ".join(dict.fromkeys(filter(None, told))) or f"the remote answered {seen['status']}"
+
+
+def wait(step: Step, reply: Reply, seen: Mapping[str, Any]) -> float | None:
+    """Read how long the remote wants to be left alone, in seconds: as the page says, else ``Retry-After``."""
+    value = step.retry_after.of(seen) if step.retry_after is not None else None
+    try:
+        seconds = float(value) if not isinstance(value, bool) and value is not None else -1.0
+    except (TypeError, ValueError):
+        return reply.retry_after
+    return seconds if 0 <= seconds < float("inf") else reply.retry_after
+
+
+def word(value: Any) -> str | None:
+    """Write what a reply says so that it can be compared: in small letters, be it a text, a number, or true."""
+    if isinstance(value, str):
+        return value.strip().lower()
+    return msgspec.json.encode(value).decode() if isinstance(value, bool | int | float) else None
+
+
+def spoken(step: Step, seen: Mapping[str, Any]) -> str:
+    """Say what the page's verdicts compare with words of theirs, as it is in this reply; nothing if it is not there."""
+    found = {path.text: path.of(seen) for path in step.compared}
+    told = [f"{name} {str(value)[:_WORD_CHARACTERS]!r}" for name, value in found.items() if _is_word(value)]
+    return ", ".join(told)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return next((text for name in _TOLD if (text := _told(value.get(name)))), "")
+    return value if isinstance(value, str) else ""
+
+
+@lru_cache(maxsize=16)
+def date(header: str | None) -> str | None:
+    """Read the remote's own clock (RFC 9110, 6.6.1); None if it does not tell."""
+    try:
+        read = parsedate_to_datetime(header or "")
+        return units.iso((read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return None
