@@ -48,14 +48,18 @@ class DeclaredRemote:
         page: what to say and how to read what comes back.
         values: the remote's settings, by name.
 
+    Attributes:
+        page: as given.
+        page_url: what its addresses begin with; without a slash at its end.
+
     Raises:
         ConfigurationError: a required setting is missing or an address is none; lists every problem.
     """
 
     def __init__(self, page: Page, values: Mapping[str, str]) -> None:
-        self.name = page.name
-        self.page = page
+        self.name, self.page = page.name, page
         binding = self._binding = Binding(page, values)
+        self.page_url = binding.url
         self.auth, self.base, self.origins = binding.auth, binding.base, binding.origins
         self.caps, self.pacing = page.caps, page.pacing
         self.delivery = _delivery(page)

@@ -79,6 +79,10 @@ class Expression:
         """Name every field that it looks up in the whole, rather than inside something."""
         yield from _roots(self._parsed.parsed)
 
+    def negates_too_little(self) -> bool:
+        """Tell whether it is one of those that hardly anybody means: ``!a.b`` is the ``b`` of ``!a``."""
+        return _negates_too_little(self._parsed.parsed)
+
     def compared(self) -> Iterator["Expression"]:
         """Give what it compares with words: the fields of the body beside a literal."""
         for path in dict.fromkeys(_compared(self._parsed.parsed)):
@@ -112,6 +116,12 @@ def _roots(node: Mapping[str, Any]) -> Iterator[str]:
         yield str(node["value"])
     for child in children[:1] if kind in _FIRST else () if kind in _ELSEWHERE else children:
         yield from _roots(child)
+
+
+def _negates_too_little(node: Mapping[str, Any]) -> bool:
+    children = _children(node)
+    negated = node["type"] in _FIRST - {"pipe"} and children[0]["type"] == "not_expression"
+    return negated or any(map(_negates_too_little, children))
 
 
 def _compared(node: Mapping[str, Any]) -> Iterator[str]:

@@ -165,6 +165,8 @@ class Table:
 
     def _compiled(self, name: str, text: str) -> Expression:
         expression = Expression(text, ".".join(map(str, (*self.path, name))))
+        if expression.negates_too_little():
+            self.note("negates only the first word after the !; write !(…) with the whole path inside", name)
         for root in dict.fromkeys(expression.roots()):
             if root not in ROOTS:
                 self.note(
