@@ -8,6 +8,7 @@ the file it stands in for.
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -15,6 +16,10 @@ FALLBACK = ".bin"
 HEAD = 1024
 """Bytes of a body's beginning that are looked at."""
 
+_NAMED = re.compile(
+    r"""filename\*\s*=\s*[\w-]+'[\w-]*'([^;\s]+)|filename\s*=\s*(?:"([^"]*)"|([^;\s]+))""", re.IGNORECASE
+)
+_SUFFIX = re.compile(r"\.[a-z0-9]{1,8}$")
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,80}/[a-z0-9!#$&^_.+-]{1,80}")
 _PAGES = re.compile(r"text/.*|application/(xhtml\+xml|json|xml|problem\+json)|.*\+(json|xml)")
 _MARKUP = re.compile(rb"<(!--|!doctype|\?xml|[a-z_][\w:.-]*[\s/>])", re.IGNORECASE)
@@ -27,6 +32,18 @@ def media_type(header: str | None) -> str:
     """Read a ``Content-Type`` (RFC 9110, 8.3) without its parameters; empty if it is none."""
     declared = (header or "").partition(";")[0].strip().lower()
     return declared if _TYPE.fullmatch(declared) else ""
+
+
+def suffix(disposition: str | None, url: str) -> str:
+    """Read what a file's own name ends with: the name that the reply gives (RFC 6266), else the last of its path.
+
+    Never used but to choose among extensions that somebody has listed.
+    """
+    name = _NAMED.search(disposition or "")
+    own = unquote(name[1] or name[2] or name[3] or "") if name else ""
+    last = own or unquote(urlsplit(url).path.rpartition("/")[2])
+    found = _SUFFIX.search(last.lower())
+    return found[0] if found else ""
 
 
 def extension(declared: str, extensions: Mapping[str, str]) -> str:

@@ -19,6 +19,9 @@ _SLICE = 2**14
 """Bytes of a block looked at in one go: of a gzip of many members, the rest is copied for each of them."""
 _MEMBERS, _MEMBER = 64, 256
 """Members that a gzip may have, and one more for so many bytes of it: a million empty ones take seconds."""
+PACKED = "packed"
+"""Not an encoding of the transfer: the file may be a gzip, which its own first bytes tell (RFC 1952, 2.3.1)."""
+_MAGIC = b"\x1f\x8b"
 _GZIP, _ZLIB, _RAW = 31, 15, -15
 _NAMES = {"": "", "identity": "", "gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 
@@ -45,7 +48,9 @@ class Decoder(Protocol):
 
 
 def decoder(encoding: str) -> Decoder:
-    """Make a decoder for one that is ``known``."""
+    """Make a decoder for one that is ``known``, or ``PACKED``."""
+    if encoding == PACKED:
+        return Unpacker()
     return Inflater(encoding) if encoding else AsItIs()
 
 
@@ -121,6 +126,31 @@ class Inflater:
             raise Garbled(f"the {self._encoding} stream becomes more than {RATIO} times as long")
         if piece:
             yield piece
+
+
+class Unpacker:
+    """Unpacks a file that is a gzip, and leaves one alone that is none, whatever was said of it."""
+
+    def __init__(self) -> None:
+        self._begun = b""
+        self._chosen: Decoder | None = None
+
+    def feed(self, block: Block) -> Iterator[Block]:
+        """Give what becomes of *block*."""
+        if self._chosen is None:
+            self._begun += bytes(block)
+            if len(self._begun) < len(_MAGIC):
+                return
+            self._chosen = Inflater("gzip") if self._begun.startswith(_MAGIC) else AsItIs()
+            block, self._begun = self._begun, b""
+        yield from self._chosen.feed(block)
+
+    def end(self) -> None:
+        """Make sure that a gzip has ended, too."""
+        if self._begun:
+            raise Garbled("the file has one byte, which is no gzip")
+        if self._chosen is not None:
+            self._chosen.end()
 
 
 def _is_zlib(begin: bytes) -> bool:

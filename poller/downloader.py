@@ -1,6 +1,7 @@
 """From a link to a published file: stream, verify, publish."""
 
 import errno
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Generic, Protocol, TypeVar
@@ -137,32 +138,39 @@ class Downloader(Generic[P]):
             return _local(error)
 
     async def _collect(self, order: Order, ready: Ready) -> Published:
-        count = len(ready.links)
-        published = [await self._one(order, link, number, count) for number, link in enumerate(ready.links, 1)]
+        links = deque(ready.links)
+        published: list[tuple[File, bool]] = []
+        while links:
+            link = links.popleft()
+            published.append(await self._one(order, link, len(published) + 1, links))
+            if len(published) + len(links) > MOST_FILES:
+                raise Aborted(Unsafe(reason=f"the task has more than {MOST_FILES} files; no task makes so many"))
         return Published(
             files=tuple(file for file, _ in published),
             conflict=any(conflict for _, conflict in published),
         )
 
-    async def _one(self, order: Order, link: Link, number: int, count: int) -> tuple[File, bool]:
-        """One file's way: received, or the rest of it; vouched for; published."""
+    async def _one(self, order: Order, link: Link, number: int, others: deque[Link]) -> tuple[File, bool]:
+        """One file's way: received, or the rest of it; vouched for; published. If it is a part, the next one joins."""
         slot = Slot.of(order, number)
         async with self._folder.partial(slot) as partial:
-            promise = await self._received(link, partial)
+            promise, following = await self._received(link, partial)
+            if following is not None:
+                others.appendleft(following)
             await self._vouch(link, promise, partial, slot)
             publishing = self._folder.publish(
                 partial,
                 order,
                 media_type=promise.media_type,
-                ext=content.extension(promise.media_type, self._delivery.extensions),
-                number=number if count > 1 else None,
+                ext=_extension(link, promise, self._delivery.extensions),
+                number=number if number > 1 or others else None,
             )
-            return await (complete if number == count else finish)(publishing)
+            return await (finish if others else complete)(publishing)
 
-    async def _received(self, link: Link, partial: Partial) -> Promise:
-        """Have the file, however much of it is here already."""
+    async def _received(self, link: Link, partial: Partial) -> tuple[Promise, Link | None]:
+        """Have the file, however much of it is here already, and the link of what follows it."""
         if partial.published and partial.promise is not None:
-            return partial.promise  # by a process that died before it could say so
+            return partial.promise, await self._following(link)  # by a process that died before it could say so
         before = partial.size
         try:
             return await self._receive(link, partial)
@@ -171,23 +179,32 @@ class Downloader(Generic[P]):
                 partial.spoil()
             raise Aborted(_furthered(aborted.outcome, partial, before)) from None
 
-    async def _receive(self, link: Link, partial: Partial) -> Promise:
+    async def _receive(self, link: Link, partial: Partial) -> tuple[Promise, Link | None]:
         """Receive what is missing; if what comes does not go on with what is here, receive the whole."""
         async with self._source.open(link, partial.rest) as body:
-            promise = await self._begun(body, partial)
+            promise = await self._begun(link, body, partial)
             if promise is not None:
                 tally = await self._fill(partial, body, promise)
                 self._guard.verify(body, promise, tally, partial)
-                return promise
+                self._guard.demand_bytes(link, body, partial.sha256 if link.expected else "")
+                return promise, link.following(body) if link.following is not None else None
         await partial.restart()
         return await self._receive(link, partial)
 
-    async def _begun(self, body: Body, partial: Partial) -> Promise | None:
+    async def _following(self, link: Link) -> Link | None:
+        """Ask what follows a part that is here; that is said by the head of its reply, and not kept."""
+        if link.following is None:
+            return None
+        async with self._source.open(link, {}) as body:
+            self._guard.admit(body, link)
+            return link.following(body)
+
+    async def _begun(self, link: Link, body: Body, partial: Partial) -> Promise | None:
         """Get ready for a body by what its head says; None if it does not go on with what is here."""
         if partial.promise is None:
-            promise: Promise | None = self._guard.admit(body)
+            promise: Promise | None = self._guard.admit(body, link)
         elif self._guard.is_whole(body):
-            promise = self._guard.admit(body)
+            promise = self._guard.admit(body, link)
             await partial.restart()
         else:
             promise = self._guard.resume(body, partial.promise, partial.size)
@@ -228,12 +245,20 @@ class Downloader(Generic[P]):
         raise self._guard.unvouched(link.url)
 
 
+MOST_FILES = 1000
+"""Of one task, its parts included."""
 _NO_NAME = frozenset({errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EMLINK})
 """What is in the folder is in the way of this order's name, and of no other's."""
 
 
 _NO_ROOM = 300.0
 """Seconds until a file that has no place, though others have, is tried again."""
+
+
+def _extension(link: Link, promise: Promise, types: Mapping[str, str]) -> str:
+    """Choose what a file's name ends with: as its link says, as its own name does if that is allowed, by its type."""
+    own = promise.suffix if promise.suffix in link.extensions else ""
+    return link.extension or own or content.extension(promise.media_type, types)
 
 
 def _local(error: OSError) -> Stuck | Unsafe | Deferred:

@@ -6,13 +6,14 @@ from typing import Protocol
 from poller import content
 from poller.address import bare
 from poller.digest import Tally
-from poller.outcome import Cause, LinkExpired, Outcome, TooLarge, Trouble
+from poller.outcome import Cause, Gone, LinkExpired, Outcome, TooLarge, Trouble
 from poller.promise import Promise
-from poller.remote import Aborted, Delivery, retry_after
+from poller.remote import Aborted, Delivery, Link, retry_after
 
 _WHOLE, _PART = 200, 206
 _NO_REST = frozenset({400, 412, 416, 501})
 """Answers to who asked for a part, after which it is worth asking for the whole."""
+_REPLACED = "a newer version has taken its place"
 _EXPIRED = frozenset({401, 403, 404, 410})
 
 
@@ -54,11 +55,13 @@ class Guard:
         self._max_bytes = max_bytes
         self._now = now
 
-    def admit(self, head: Head) -> Promise:
+    def admit(self, head: Head, link: Link) -> Promise:
         """Read the head of a reply to who asked for a file, before a byte of it is read."""
         if head.status != _WHOLE:
             raise Aborted(self._refusal(head))
-        promise = Promise.of(head.headers, length=head.length, framed=head.framed)
+        if link.expected.startswith('"') and head.headers.get("etag") != link.expected:
+            raise Aborted(Gone(reason=_REPLACED, status=head.status, address=bare(head.url)))
+        promise = Promise.of(head.headers, length=head.length, framed=head.framed, url=head.url, packed=link.unpack)
         if promise.encoding is None or not _is_plain(head):
             how = head.headers["content-encoding" if _is_plain(head) else "transfer-encoding"].strip().lower()
             raise Aborted(_wrong(head, f"the file came encoded as {how}, which nobody asked for"))
@@ -101,6 +104,11 @@ class Guard:
         declared = promise.media_type
         if content.is_page(declared, file.head, self._delivery.extensions):
             raise Aborted(_wrong(head, f"a page ({declared or 'of no type'}) came where a file was promised"))
+
+    def demand_bytes(self, link: Link, head: Head, sha256: str) -> None:
+        """Refuse other bytes than the link was for."""
+        if link.expected and not link.expected.startswith('"') and link.expected != sha256:
+            raise Aborted(Gone(reason=_REPLACED, status=head.status, address=bare(head.url)))
 
     def garbled(self, head: Head, how: str) -> Aborted:
         """Refuse a body that cannot be decoded."""

@@ -23,9 +23,11 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
         media_type: without parameters; empty if none was declared.
         total: bytes on the wire, if they were announced.
         framed: whether the end of the body can be told from a cut connection.
-        encoding: ``gzip``, ``deflate``, or empty; None if it is one that we do not know.
+        encoding: ``gzip``, ``deflate``, ``packed`` if it may be a gzip that should not stay one, or empty; None if
+            it is one that we do not know.
         checksums: what the bytes on the wire must add up to.
         validator: names these very bytes, and no others; None if nothing does.
+        suffix: what the file's own name ends with, in small letters; empty if it has none.
     """
 
     media_type: str = ""
@@ -34,18 +36,30 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
     encoding: str | None = ""
     checksums: tuple[Checksum, ...] = ()
     validator: str | None = None
+    suffix: str = ""
 
     @classmethod
-    def of(cls, headers: Mapping[str, str], *, length: int | None, framed: bool) -> "Promise":
-        """Read the head of a 200; names of headers are in lower case."""
+    def of(
+        cls, headers: Mapping[str, str], *, length: int | None, framed: bool, url: str = "", packed: str = ""
+    ) -> "Promise":
+        """Read the head of a 200.
+
+        Args:
+            headers: names in lower case.
+            length: as announced.
+            framed: see the attribute.
+            url: whose head it is.
+            packed: ``gzip`` if the file itself may be one, which should not stay so.
+        """
         encoding = decoding.known(headers.get("content-encoding"))
         return cls(
             media_type=content.media_type(headers.get("content-type")),
             total=length,
             framed=framed,
-            encoding=encoding,
+            encoding=decoding.PACKED if packed and encoding == "" else encoding,
             checksums=digest.promised(headers, encoding=encoding or ""),
             validator=_validator(headers),
+            suffix=content.suffix(headers.get("content-disposition"), url),
         )
 
     @property
