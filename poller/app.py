@@ -8,10 +8,11 @@ import asyncio
 import gc
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import structlog
 from aiohttp import web
@@ -20,12 +21,15 @@ from poller.bus import Bus
 from poller.caps import shared
 from poller.client import Client
 from poller.downloader import Downloader
+from poller.envoy import Envoy
 from poller.errors import ConfigurationError, StoreError
+from poller.event import Event
 from poller.governor import Governor
 from poller.lane import Lane, Limits
 from poller.log import Narrator
 from poller.machine import boot_id
-from poller.pace import Pace
+from poller.order import Order
+from poller.pace import Pace, intervals
 from poller.poller import Poller
 from poller.publisher import Publisher
 from poller.redact import Redactor
@@ -34,8 +38,13 @@ from poller.settings import Settings
 from poller.step import Course
 from poller.store import Store
 from poller.stores.tinydb import TinyStore
-from poller.web import application
+from poller.tidings import Tidings
+from poller.watcher import Watcher
+from poller.web import Terms, application
 from poller.wire import Wire
+
+Errand: TypeAlias = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+"""Something that is done until it is told to stop."""
 
 _FILE_THREADS = 8
 """fsync waits for the disk, so several in parallel are quicker than one; more gained nothing."""
@@ -77,9 +86,12 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
         files = stack.enter_context(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
         folder = await _folder(settings, store, files, stack)
         bus.listen(folder.partials.told)
-        lanes = [await _lane(remote, settings, store, folder, bus, redact, stack) for remote in settings.remotes]
+        crews = [await _crew(remote, settings, store, folder, bus, redact, stack) for remote in settings.remotes]
         poller = Poller(
-            lanes=lanes,
+            lanes=[crew.lane for crew in crews],
+            envoys=[crew.envoy for crew in crews],
+            tidings={crew.lane.name: crew.tidings for crew in crews},
+            errands=[errand for crew in crews for errand in _errands(crew, settings, store, bus)],
             store=store,
             tell=bus.tell,
             now=time.time,
@@ -185,7 +197,16 @@ async def _folder(settings: Settings, store: Store, executor: ThreadPoolExecutor
     return folder
 
 
-async def _lane(
+class _Crew(NamedTuple):
+    """Who works for one remote."""
+
+    lane: Lane
+    envoy: Envoy
+    tidings: Tidings
+    asker: Client
+
+
+async def _crew(
     remote: Remote,
     settings: Settings,
     store: Store,
@@ -193,7 +214,7 @@ async def _lane(
     bus: Bus,
     redact: Redactor,
     stack: AsyncExitStack,
-) -> Lane:
+) -> _Crew:
     shares = shared(
         requests_per_minute=settings.requests_per_minute,
         connections=settings.connections,
@@ -215,8 +236,7 @@ async def _lane(
     client = Client(remote=remote, wire=wire, learn=redact.learn, now=time.time, clock=time.monotonic)
     pace = Pace.learning(
         await store.recall(remote.name),
-        interval_min=settings.interval_min,
-        interval_max=settings.interval_max,
+        **intervals(settings.interval_min, settings.interval_max, remote.pacing),
         attempts=settings.attempts,
         window=remote.delivery.window,
     )
@@ -228,6 +248,7 @@ async def _lane(
         max_bytes=settings.max_file_bytes,
         now=time.time,
     )
+    tidings = Tidings(remote=remote, asker=client, store=store, tell=bus.tell, redact=redact, now=time.time)
     course = Course(
         remote=remote,
         asker=client,
@@ -238,9 +259,31 @@ async def _lane(
         redact=redact,
         now=time.time,
         downloads=shares.downloads,
+        tidings=tidings,
     )
     limits = Limits(checks=shares.checks, lease=settings.lease)
-    return Lane(course=course, store=store, now=time.time, limits=limits, governor=governor)
+    lane = Lane(course=course, store=store, now=time.time, limits=limits, governor=governor)
+    envoy = Envoy(remote=remote, asker=client, store=store, redact=redact, now=time.time)
+    return _Crew(lane, envoy, tidings, client)
+
+
+def _errands(crew: _Crew, settings: Settings, store: Store, bus: Bus) -> Iterator[Errand]:
+    """Give what is to be done for a remote besides its orders."""
+    remote = crew.envoy.remote
+    if "after" in remote.abilities:
+        yield crew.tidings.run
+    if remote.watched is None:
+        return
+
+    async def add(order: Order) -> None:
+        [(kept, is_new)] = await store.add([crew.lane.schedule(order)])
+        if is_new:
+            bus.tell(kept, Event(at=kept.created_at, event="added", next_at=kept.due_at))
+            crew.lane.wake()
+
+    patience = remote.pacing.deadline or settings.deadline
+    watcher = Watcher(remote=remote, asker=crew.asker, store=store, add=add, patience=patience, now=time.time)
+    yield watcher.run
 
 
 async def _keep(pace: Pace, store: Store, remote: str) -> None:
@@ -250,14 +293,24 @@ async def _keep(pace: Pace, store: Store, remote: str) -> None:
             await store.remember(remote, habits)
 
 
+def _terms(remote: Remote, deadline: float) -> Terms:
+    """Say what a remote's orders are like."""
+    return Terms(
+        patience=remote.pacing.deadline or deadline,
+        title=remote.title,
+        needs=remote.needs,
+        abilities=remote.abilities,
+        kinds=remote.kinds,
+    )
+
+
 async def _hook(settings: Settings, store: Store, poller: Poller, stack: AsyncExitStack) -> str:
     """Listen; give the address, with the port that was found if any would do."""
     hook = application(
         store=store,
         desk=poller,
-        remotes=[remote.name for remote in settings.remotes],
+        remotes={remote.name: _terms(remote, settings.deadline) for remote in settings.remotes},
         orders_dir=settings.orders_dir,
-        deadline=settings.deadline,
         token=settings.token,
         hosts=(settings.host, *settings.allowed_hosts),
         origins=settings.allowed_origins,

@@ -51,3 +51,15 @@ class NotFound(PollerError):  # noqa: N818
 
 class Conflict(PollerError):  # noqa: N818
     """The order's state, or an order of the same key, forbids what was asked."""
+
+
+class Declined(PollerError):  # noqa: N818
+    """A remote says no to what was asked of it."""
+
+
+class Unreached(PollerError):  # noqa: N818
+    """A remote could not be asked, or nobody knows what came of it."""
+
+
+class Busy(PollerError):  # noqa: N818
+    """A remote takes no more tasks at present."""

@@ -36,6 +36,9 @@ _LEVELS = {
     "deferred": logging.WARNING,
     "remote_paused": logging.ERROR,
     "failed": logging.ERROR,
+    "not_canceled_there": logging.WARNING,
+    "told_there_later": logging.WARNING,
+    "not_told_there": logging.ERROR,
 }
 
 

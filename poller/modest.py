@@ -30,6 +30,7 @@ class Modest:
     What is left to write is ``name``, ``base`` and ``check``; everything here may be replaced.
     """
 
+    title = ""
     base: Origin
     auth: Auth | None = None
     delivery = Delivery()

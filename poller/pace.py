@@ -29,6 +29,21 @@ from msgspec.structs import replace
 from poller.habit import Habits
 from poller.inspection import Bounds
 from poller.order import Key, Order
+from poller.remote import Pacing
+
+
+def intervals(shortest: float, longest: float, page: Pacing) -> dict[str, float | int]:
+    """Take what the operator allows and what a remote's page wants into account.
+
+    Args:
+        shortest: the operator's, in seconds, as the next is.
+        longest: seconds between two questions about an order, at most.
+        page: what the remote's page says.
+    """
+    least = max(shortest, page.interval_min or 0.0)
+    most = max(least, min(longest, page.interval_max or longest))
+    grace = {} if page.grace is None else {"absence_grace": page.grace}
+    return {"interval_min": least, "interval_max": most, **grace}
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,25 +1,32 @@
 """The poller: a lane for each remote, and what the shop may do to an order meanwhile."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from typing import Any
 
 import structlog
 
 from poller import order as fate
 from poller.doubt import Doubts
-from poller.errors import NotFound, Stale, StoreError, StoreUnavailable
+from poller.envoy import Envoy
+from poller.errors import Conflict, NotFound, Stale, StoreError, StoreUnavailable
 from poller.event import Event
 from poller.lane import Lane
-from poller.order import Key, Order
+from poller.order import Key, Order, State
+from poller.remote import Found, Push, Started, Wish
 from poller.shield import finish
-from poller.store import Store
+from poller.store import Query, Store
+from poller.tidings import Tidings
 
 _TIDY_EVERY = 3600.0
 _TIDY_AT_MOST_EVERY = 1.0
 _MEND_FIRST = 1.0
 _MEND_LAST = 60.0
 _TRIES = 5
+_ECHOES = (1.0, 4.0)
+"""Seconds after which a nudged order is asked about once more: remotes push before their own books are right."""
+_MOST_NUDGED = 500
 
 
 class Poller:
@@ -27,6 +34,9 @@ class Poller:
 
     Args:
         lanes: one for each remote.
+        envoys: the same, for all that is said beside the questions about orders.
+        tidings: the same, for those that want to hear what became of their tasks.
+        errands: what else is to be done until a stop, which each is given.
         store: keeps the orders.
         tell: is told what the shop did to an order.
         now: epoch seconds.
@@ -43,8 +53,15 @@ class Poller:
         now: Callable[[], float],
         grace: float,
         retention: float,
+        envoys: Sequence[Envoy] = (),
+        tidings: Mapping[str, Tidings] | None = None,
+        errands: Sequence[Callable[[asyncio.Event], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self._lanes = {lane.name: lane for lane in lanes}
+        self._envoys = {envoy.remote.name: envoy for envoy in envoys}
+        self._tidings = tidings or {}
+        self._errands = errands
+        self._echoes: set[asyncio.Task[None]] = set()
         self._store = store
         self._tell = tell
         self._doubts = Doubts(store=store, tell=tell)
@@ -77,8 +94,20 @@ class Poller:
                 group.create_task(lane.run(group), name=f"lane {name}")
             group.create_task(self._tidy(), name="tidy")
             group.create_task(self._mend(), name="mend")
+            errands = [group.create_task(self._errand(errand), name="errand") for errand in self._errands]
             await self._stopping.wait()
             await self._drain()
+            for errand in (*errands, *self._echoes):
+                errand.cancel()
+
+    async def _errand(self, errand: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+        """Have an errand done until a stop, and begun anew if it fails: it takes nobody else with it."""
+        while not self.draining:
+            try:
+                await errand(self._stopping)
+            except Exception:
+                self._log.exception("errand_failed")
+                await self._pause(_MEND_LAST)
 
     async def _drain(self) -> None:
         """Wait for what is under way; interrupt what takes longer than the grace."""
@@ -137,7 +166,86 @@ class Poller:
         if lane is not None and change is fate.check and lane.attends(key):
             return now
         async with lane.withheld(key) if lane is not None else nullcontext():
-            return await self._changed(key, change, word)
+            after = await self._changed(key, change, word)
+        return after if change is not fate.cancel else await finish(self._withdrawn(after))
+
+    async def start(self, remote: str, wish: Wish, made: Callable[[Started], Order]) -> tuple[Order, bool]:
+        """Start a task, and have its order durable before this returns; see ``Envoy.start``.
+
+        Args:
+            remote: where.
+            wish: what is wanted.
+            made: makes the order of it.
+
+        Raises:
+            Misfit: it cannot be started like this.
+        """
+        envoy = self._envoy(remote)
+        fit = envoy.remote.fit(wish)
+        kept, is_new = await finish(envoy.start(fit, lambda started: self.scheduled([made(started)])[0]))
+        if is_new:
+            self.added([kept])
+        return kept, is_new
+
+    async def discover(self, remote: str, wish: Mapping[str, Any], most: int) -> Found:
+        """List the tasks that a remote has; see ``Envoy.discover``."""
+        return await self._envoy(remote).discover(wish, most)
+
+    async def nudge(self, remote: str, push: Push) -> int:
+        """Have the orders that a push is about be due now, and a little later once more; tell how many.
+
+        Raises:
+            Declined: the push is not the remote's.
+            Unreached: that cannot be told at present.
+        """
+        nudged = await self._envoy(remote).heed(push)
+        keys = (
+            await self._waiting(remote) if nudged.task_ids is None else [Key(remote, each) for each in nudged.task_ids]
+        )
+        known = [key for key in keys if await self._hurry(key, "nudged")]
+        if known:
+            echo = asyncio.create_task(self._echo(known), name="echo")
+            self._echoes.add(echo)
+            echo.add_done_callback(self._echoes.discard)
+        return len(known)
+
+    async def _waiting(self, remote: str) -> list[Key]:
+        query = Query(states=frozenset({State.PENDING}), remote=remote, sort="due_at", limit=_MOST_NUDGED)
+        return [order.key for order in (await self._store.search(query)).orders]
+
+    async def _hurry(self, key: Key, word: str) -> bool:
+        """Have an order be due now; tell whether it waits at all."""
+        try:
+            await self.apply(key, fate.check, word)
+        except (NotFound, Conflict, Stale):
+            return False
+        return True
+
+    async def _echo(self, keys: Sequence[Key]) -> None:
+        """Ask again about orders that were nudged, if they still wait."""
+        for wait in _ECHOES:
+            await self._pause(wait)
+            for key in keys:
+                with suppress(StoreError):
+                    await self._hurry(key, "nudged")
+
+    async def _withdrawn(self, order: Order) -> Order:
+        """Tell a remote that an order was canceled; what comes of it is kept in the order's history."""
+        envoy = self._envoys.get(order.remote)
+        event = await envoy.cancel(order) if envoy is not None else None
+        if event is None:
+            return order
+        after = fate.kept(order, self._now())
+        with suppress(StoreError, NotFound):  # the order is canceled all the same
+            await self._store.save(after, event)
+            order = after
+        self._tell(order, event)
+        return order
+
+    def _envoy(self, remote: str) -> Envoy:
+        if remote not in self._envoys:
+            raise NotFound(f"there is no remote {remote!r}", hint=f"there are {', '.join(self._envoys)}")
+        return self._envoys[remote]
 
     async def _changed(self, key: Key, change: Callable[[Order, float], Order], word: str) -> Order:
         """Change an order and save it; where somebody else was quicker, read it again first."""
@@ -146,10 +254,19 @@ class Poller:
             after = change(await self._get(key), now)
             event = Event(at=now, event=word, next_at=after.due_at)
             with suppress(Stale):
-                await finish(self._doubts.save(after, event))
-                self._tell(after, event)
+                await finish(self._saved(after, event))
                 return after
         raise Stale(f"order {key.task_id!r} of {key.remote} is changing all the time", hint="ask again")
+
+    async def _saved(self, after: Order, event: Event) -> None:
+        tidings = self._tidings.get(after.remote)
+        concerned = tidings is not None and tidings.concern(after)
+        if tidings is not None and concerned:
+            await tidings.owe(after)
+        await self._doubts.save(after, event)
+        self._tell(after, event)
+        if tidings is not None and concerned:
+            tidings.saved()
 
     async def _get(self, key: Key) -> Order:
         order = await self._store.get(key)

@@ -330,6 +330,11 @@ class Remote(Protocol):
         ...
 
     @property
+    def title(self) -> str:
+        """The name that people use."""
+        ...
+
+    @property
     def base(self) -> Origin:
         """The only origin that the API's credentials go to."""
         ...

@@ -37,6 +37,7 @@ from poller.outcome import (
 from poller.remote import Answer, Conversation, NeedsConfirming, Ready, Remote
 from poller.shield import complete
 from poller.store import Store
+from poller.tidings import Tidings
 
 _LAST_CHECK = 5.0
 """Seconds that a question or a download may take which begins at the deadline or after it."""
@@ -146,6 +147,7 @@ class Course:
         redact: makes a text from outside fit to be stored and said.
         now: epoch seconds.
         downloads: downloads at once; four times as many orders may wait for one.
+        tidings: tells the remote what became of its tasks, if it wants to hear.
 
     Attributes:
         policy: as given.
@@ -154,7 +156,7 @@ class Course:
         doubts: what was being saved when the store failed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - whatever an order meets on its way
         self,
         *,
         remote: Remote,
@@ -166,8 +168,10 @@ class Course:
         redact: Callable[..., str],
         now: Callable[[], float],
         downloads: int,
+        tidings: Tidings | None = None,
     ) -> None:
         self.remote = remote
+        self._tidings = tidings
         self.policy = policy
         self.door = Pause()
         self.breaker = Breaker()
@@ -239,6 +243,10 @@ class Course:
         kept = None if event.event in QUIET else event
         if after.state is State.PENDING:
             await self._store.save(after, kept, durable=False)  # one that is lost costs an early question
+        elif self._tidings is not None and self._tidings.concern(after):
+            await self._tidings.owe(after)
+            await complete(self.doubts.save(after, kept))
+            self._tidings.saved()
         else:
             await complete(self.doubts.save(after, kept))
         self._tell(after, event)
@@ -335,9 +343,17 @@ class Course:
         finally:
             self._waiting -= 1
         try:
-            return self._fetched(order, await self._fetcher.fetch(order, answer))
+            fresh = await self._fresh(order, answer, self._now() - now)
+            return self._fetched(order, await self._fetcher.fetch(order, fresh)) if isinstance(fresh, Ready) else fresh
         finally:
             self._downloads.release()
+
+    async def _fresh(self, order: Order, ready: Ready, waited: float) -> Ready | Outcome:
+        """Get the links anew if they were only good for less than they have waited for a slot."""
+        if ready.good_for is None or waited <= ready.good_for:
+            return ready
+        answer = await self._answer(order)
+        return Trouble(reason="the remote wants a confirmation anew") if isinstance(answer, NeedsConfirming) else answer
 
     def _fetched(self, order: Order, outcome: Outcome) -> Outcome:
         """Tell an order's trouble with its file from everybody's with theirs."""

@@ -17,11 +17,11 @@ from poller.event import Event
 from poller.order import Key, Order, State
 from poller.outcome import File
 from poller.stores.memory import MemoryStore
-from poller.web import application
+from poller.web import Terms, application
 
 NOW = 1_800_000_000.0
-REMOTES = ("grafx", "saleor")
 PATIENCE = 7 * 86400.0
+REMOTES = {name: Terms(patience=PATIENCE) for name in ("grafx", "saleor")}
 
 
 class Desk:
@@ -108,7 +108,6 @@ async def hook(folder: Path, *, store: Any = None, **changed: Any) -> AsyncItera
         "desk": desk,
         "remotes": REMOTES,
         "orders_dir": folder,
-        "deadline": PATIENCE,
         "token": "",
         "hosts": (),
         "origins": (),

@@ -21,7 +21,7 @@ from poller.errors import NotFound
 from poller.event import Event
 from poller.order import Key, Order, State
 from poller.stores.memory import MemoryStore
-from poller.web import application
+from poller.web import Terms, application
 
 NOW = 1_800_000_000.0
 TOKEN = "canary-token-0123456789"
@@ -117,9 +117,8 @@ async def counter(folder: Path, *, token: str = "", port: int = 0, handler: Any 
     given: dict[str, Any] = {
         "store": found.store,
         "desk": found,
-        "remotes": ("grafx", "acme"),
+        "remotes": {name: Terms(patience=86400.0) for name in ("grafx", "acme")},
         "orders_dir": folder,
-        "deadline": 86400.0,
         "token": token,
         "hosts": (),
         "origins": (),

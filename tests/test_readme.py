@@ -62,7 +62,7 @@ def test_requirements_are_pinned_hashed_and_name_no_index(name) -> None:
     declared = tomllib.loads((readme.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = declared["dependencies"] + (declared["optional-dependencies"]["dev"] if "dev" in name else [])
     pinned = {re.split(r"==|\[", entry)[0].lower() for entry in entries}
-    assert {re.split(r"[<>=]", each)[0].lower() for each in wanted} <= pinned
+    assert {re.split(r"[<>=\[]", each)[0].lower() for each in wanted} <= pinned
 
 
 def test_changelog_is_kept() -> None:

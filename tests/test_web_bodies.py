@@ -17,7 +17,7 @@ from poller.order import Order
 from poller.web.body import from_form, from_json
 from poller.web.intake import Intake
 from poller.web.problem import Refusal
-from tests.hook import NOW, PATIENCE, REMOTES, fields, hook
+from tests.hook import NOW, REMOTES, fields, hook
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 DEEP = 100_000
@@ -25,7 +25,7 @@ DEEP = 100_000
 
 def intake() -> Intake:
     """Make an intake as the hook has it."""
-    return Intake(remotes=REMOTES, patience=PATIENCE, now=lambda: NOW)
+    return Intake(remotes=REMOTES, now=lambda: NOW)
 
 
 def order(**changed: Any) -> bytes:

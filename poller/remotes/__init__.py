@@ -4,11 +4,11 @@ from importlib import resources
 from pathlib import Path
 
 from poller.errors import ConfigurationError
-from poller.remotes.declared import DeclaredRemote, bind
+from poller.remotes.declared import DeclaredRemote, abilities, bind
 from poller.remotes.page import Page, Variable
 from poller.remotes.reader import parse
 
-__all__ = ["DeclaredRemote", "Page", "Variable", "bind", "find", "parse", "shipped"]
+__all__ = ["DeclaredRemote", "Page", "Variable", "abilities", "bind", "find", "parse", "shipped"]
 
 
 _LONGEST = 2**18

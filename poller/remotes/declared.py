@@ -57,13 +57,13 @@ class DeclaredRemote:
     """
 
     def __init__(self, page: Page, values: Mapping[str, str]) -> None:
-        self.name, self.page = page.name, page
+        self.name, self.title, self.page = page.name, page.title, page
         binding = self._binding = Binding(page, values)
         self.page_url = binding.url
         self.auth, self.base, self.origins = binding.auth, binding.base, binding.origins
         self.caps, self.pacing = page.caps, page.pacing
         self.delivery = _delivery(page)
-        self.abilities = frozenset(_abilities(page))
+        self.abilities = frozenset(abilities(page))
         self.kinds = {kind: start.why for kind, start in page.starts.items()}
         self.needs = page.needs
         self.watched = page.feed.every if page.feed is not None else None
@@ -299,7 +299,8 @@ def _delivery(page: Page) -> Delivery:
     return Delivery(extensions=types, unframed=unframed, window=page.window)
 
 
-def _abilities(page: Page) -> list[str]:
+def abilities(page: Page) -> list[str]:
+    """Name what a page can do beside a check; see ``remote.Remote``."""
     parts = {
         "start": page.starts,
         "confirm": page.confirm,
@@ -332,4 +333,4 @@ def _answer(aborted: Aborted) -> Answer:
     raise aborted
 
 
-__all__ = ["REPORT_CHARACTERS", "DeclaredRemote", "Misfit", "Ready", "bind"]
+__all__ = ["REPORT_CHARACTERS", "DeclaredRemote", "Misfit", "Ready", "abilities", "bind"]

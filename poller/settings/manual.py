@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from poller import remotes
-from poller.remotes import Variable
+from poller.remotes import Page, Variable
 from poller.settings.table import TABLE
 
 _WIDTH = 100
@@ -24,10 +24,16 @@ def example() -> str:
 
 
 def table() -> str:
-    """Write the README's Markdown table: every setting, its default and its reason, of the shipped remotes too."""
+    """Write the README's Markdown table: every setting of our own, its default and its reason."""
     own = [_row(setting.name, setting.default, setting.why) for setting in TABLE]
-    theirs = [_row(name, variable.default or "", _must(variable)) for name, variable in _of_remotes()]
-    return "\n".join(["| setting | default | |", "| --- | --- | --- |", *own, *theirs])
+    return "\n".join(["| setting | default | |", "| --- | --- | --- |", *own])
+
+
+def catalogue() -> str:
+    """Write the README's table of the remotes we ship: what each is, what it can do, and its settings."""
+    pages = [remotes.find(name) for name in remotes.shipped()]
+    rows = [f"| `{page.name}` | {page.title} | {_abilities(page)} | {_settings(page)} |" for page in pages]
+    return "\n".join(["| remote | | can | settings |", "| --- | --- | --- | --- |", *rows])
 
 
 def _example() -> Iterator[str]:
@@ -35,13 +41,19 @@ def _example() -> Iterator[str]:
         yield f"# {line}".rstrip()
     for setting in TABLE:
         yield from ("", *_comment(setting.why), f"{setting.name}={setting.default}")
-    for name, variable in _of_remotes():
-        yield from ("", *_comment(_reason(variable)), f"{name}={_constant(variable)}")
+    for page in map(remotes.find, remotes.shipped()):
+        yield from ("", f"# --- {page.title}: POLLER_REMOTES={page.name}")
+        for name, variable in page.settings.items():
+            yield from ("", *_comment(_reason(variable)), f"{name}={_constant(variable)}")
 
 
-def _of_remotes() -> Iterator[tuple[str, Variable]]:
-    for remote in remotes.shipped():
-        yield from remotes.find(remote).settings.items()
+def _abilities(page: Page) -> str:
+    able = remotes.abilities(page)
+    return ", ".join(name for name in ("start", "confirm", "cancel", "discover", "nudge", "feed") if name in able)
+
+
+def _settings(page: Page) -> str:
+    return ", ".join(f"`{name}`" for name in page.settings)
 
 
 def _reason(variable: Variable) -> str:

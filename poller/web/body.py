@@ -22,7 +22,7 @@ SLOWEST = 30.0
 _JSON = frozenset({"", "application/json", "text/json"})
 _FORM = "application/x-www-form-urlencoded"
 _FLAGS = {"true": True, "false": False}
-_CONTEXT = "context."
+_TABLES = ("context.", "input.")
 
 
 class Doubled(dict[str, Any]):
@@ -37,14 +37,14 @@ class Doubled(dict[str, Any]):
         self.names = tuple(names)
 
 
-async def read(request: web.Request) -> Any:
-    """Read the body of a request.
+async def read(request: web.Request, cap: int | None = None) -> Any:
+    """Read the body of a request, of up to *cap* bytes, or ``CAP``.
 
     Raises:
         Refusal: 400 it is malformed, 408 it takes too long, 413 it is too large, 415 it is neither JSON nor a form.
     """
     kind = _kind(request.headers.get(hdrs.CONTENT_TYPE, ""), request.headers.get(hdrs.CONTENT_ENCODING))
-    raw = await _bytes(request)
+    raw = await plain(request, cap)
     return from_form(raw) if kind == _FORM and not _looks_like_json(raw) else from_json(raw)
 
 
@@ -84,28 +84,38 @@ def from_form(raw: bytes) -> Any:
         pairs = parse_qsl(raw.decode(), keep_blank_values=True, strict_parsing=True, errors="strict")
     except ValueError:
         raise Refusal(400, "the body is not a form", hint="send name=value pairs joined by &, or JSON") from None
-    order = [(name, _flag(value) if name == "dry_run" else value) for name, value in pairs if not _inner(name)]
-    context = [(name.removeprefix(_CONTEXT), value) for name, value in pairs if _inner(name)]
-    return _object([*order, ("context", _object(context))] if context else order)
+    order: list[tuple[str, Any]] = [
+        (name, _flag(value) if name == "dry_run" else value) for name, value in pairs if not _inner(name)
+    ]
+    for prefix in _TABLES:
+        inner = [(name.removeprefix(prefix), value) for name, value in pairs if name.startswith(prefix)]
+        order += [(prefix.rstrip("."), _object(inner))] if inner else []
+    return _object(order)
 
 
-async def _bytes(request: web.Request) -> bytes:
+async def plain(request: web.Request, cap: int | None = None) -> bytes:
+    """Read the bytes of a body, up to *cap* of them, or ``CAP``.
+
+    Raises:
+        Refusal: 408 it takes too long, 413 it is too large.
+    """
+    cap = cap or CAP
     if request.content.is_eof():
-        return _capped(request.content.read_nowait())
-    if (request.content_length or 0) > CAP:
-        raise _too_large()
+        return _capped(request.content.read_nowait(), cap)
+    if (request.content_length or 0) > cap:
+        raise _too_large(cap)
     try:
         async with asyncio.timeout(SLOWEST):
-            return await request.read()
+            return await (request if cap == CAP else request.clone(client_max_size=cap)).read()
     except web.HTTPRequestEntityTooLarge:
-        raise _too_large() from None
+        raise _too_large(cap) from None
     except TimeoutError:
         raise Refusal(408, f"the body did not come within {SLOWEST:.0f} s") from None
 
 
-def _capped(raw: bytes) -> bytes:
-    if len(raw) > CAP:
-        raise _too_large()
+def _capped(raw: bytes, cap: int) -> bytes:
+    if len(raw) > cap:
+        raise _too_large(cap)
     return raw
 
 
@@ -124,12 +134,13 @@ def _looks_like_json(raw: bytes) -> bool:
     return raw.lstrip()[:1] in {b"{", b"["}
 
 
-def _too_large() -> Refusal:
-    return Refusal(413, "the body has more than 1 MiB", hint="send the orders in several requests")
+def _too_large(cap: int) -> Refusal:
+    hint = "send the orders in several requests" if cap == CAP else ""
+    return Refusal(413, f"the body has more than {cap // 2**20} MiB", hint=hint)
 
 
 def _inner(name: str) -> bool:
-    return name.startswith(_CONTEXT)
+    return name.startswith(_TABLES)
 
 
 def _flag(value: str) -> bool | str:

@@ -1,9 +1,10 @@
 """What the hook needs of the running poller."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from poller.order import Key, Order
+from poller.remote import Found, Push, Started, Wish
 
 
 class Desk(Protocol):
@@ -21,6 +22,35 @@ class Desk(Protocol):
             NotFound: there is no such order.
             Conflict: its state forbids the change.
             Stale: it was changed at the same moment.
+        """
+        ...
+
+    async def start(self, remote: str, wish: Wish, made: Callable[[Started], Order]) -> tuple[Order, bool]:
+        """Start a task at a remote and keep its order durably; tell whether the order is new.
+
+        Raises:
+            NotFound: there is no such remote.
+            Misfit: it cannot be started like this.
+            Busy, Declined, Unreached: the remote did not start it, or nobody knows.
+            StoreError, Conflict: the order could not be kept; the hint says what became of the task.
+        """
+        ...
+
+    async def discover(self, remote: str, wish: Mapping[str, Any], most: int) -> Found:
+        """List the tasks that a remote has.
+
+        Raises:
+            NotFound, Misfit, Declined, Unreached: it did not say.
+        """
+        ...
+
+    async def nudge(self, remote: str, push: Push) -> int:
+        """Have the orders that a push is about be due now; tell how many.
+
+        Raises:
+            NotFound: there is no such remote.
+            Declined: the push is not the remote's.
+            Unreached: that cannot be told at present.
         """
         ...
 

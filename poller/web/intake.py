@@ -1,9 +1,13 @@
 """From what was posted to orders, or to everything that is wrong with it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import msgspec
 
 from poller.order import Order, place
+from poller.remote import Started, Wish
 from poller.web import fields
 from poller.web.body import Doubled
 from poller.web.guess import did_you_mean
@@ -13,6 +17,7 @@ MOST_ORDERS = 1_000
 MOST_FAULTS = 100
 """Whoever makes more mistakes in one request makes the same one again and again."""
 
+_STARTING = frozenset({"input", "kind"})
 _AS_GIVEN = ("batch", "feed", "filename")
 """Fields that an order keeps under the names and with the values that the shop gave."""
 
@@ -49,18 +54,41 @@ class Faults(list[Fault]):
             )
 
 
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What one remote's orders are like.
+
+    Attributes:
+        patience: seconds until the deadline of an order that brings none.
+        needs: what the context of an order must hold that was not started here.
+        abilities: what else can be asked of the remote.
+        kinds: the kinds of task it can start, and a sentence about each.
+    """
+
+    patience: float
+    title: str = ""
+    needs: frozenset[str] = frozenset()
+    abilities: frozenset[str] = frozenset()
+    kinds: Mapping[str, str] = {}
+
+
+class Beginning(NamedTuple):
+    """What was posted to start a task: the wish, and what is made of it once it is fulfilled."""
+
+    wish: Wish
+    made: Callable[[Started], Order]
+
+
 class Intake:
     """Makes orders of what was posted.
 
     Args:
-        remotes: the configured names; the first is meant when none is given.
-        patience: seconds until the deadline of an order that brings none.
+        remotes: the configured ones, by name; the first is meant when none is given.
         now: epoch seconds.
     """
 
-    def __init__(self, *, remotes: Sequence[str], patience: float, now: Callable[[], float]) -> None:
-        self._remotes = tuple(remotes)
-        self._patience = patience
+    def __init__(self, *, remotes: Mapping[str, Terms], now: Callable[[], float]) -> None:
+        self._remotes = dict(remotes)
+        self._first = next(iter(remotes))
         self._now = now
         self._readers: Mapping[str, Reader] = {
             "task_id": fields.task_id,
@@ -74,6 +102,59 @@ class Intake:
             "deadline": fields.deadline,
             "filename": fields.pattern,
         }
+
+    def beginning(self, remote: str, posted: Any) -> Beginning:
+        """Read what is to be started, and what is to be known of its order.
+
+        Raises:
+            Refusal: 422; it names every field that is wrong.
+        """
+        now, faults = self._now(), Faults()
+        if not isinstance(posted, dict):
+            faults.add("", 'must be an object such as {"input": {}}')
+            faults.refuse()
+        given = {name: value for name, value in posted.items() if name not in _STARTING}
+        wish = self._wish(posted, bool(given.get("dry_run")), faults)
+        asked = self._fields(given, "", now, faults, clashing=False)
+        for name in {"task_id", "taskID", "remote"} & given.keys():
+            faults.add(name, "is not for who starts a task: the address names the remote, and the remote the task")
+        faults.refuse()
+        return Beginning(wish, lambda started: self._of(remote, started, asked, now))
+
+    def found(self, remote: str, task_id: str, context: Mapping[str, Any], asked: dict[str, Any]) -> Order:
+        """Make the order of a task that the remote has; *asked* is what ``asked`` gave."""
+        known = {**context, **(asked.get("context") or {})}
+        return self._made({**asked, "task_id": task_id, "remote": remote, "context": known}, self._now())
+
+    def asked(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Read what is to be known of orders whose tasks are yet to be found.
+
+        Raises:
+            Refusal: 422; it names every field that is wrong.
+        """
+        faults = Faults()
+        asked = self._fields(given, "", self._now(), faults, clashing=False)
+        for name in {"task_id", "taskID", "remote"} & given.keys():
+            faults.add(name, "is not for who looks for tasks")
+        faults.refuse()
+        return asked
+
+    def _wish(self, posted: dict[str, Any], dry_run: bool, faults: Faults) -> Wish:  # noqa: FBT001 - of the wish
+        given, kind = posted.get("input") or {}, posted.get("kind") or ""
+        if not isinstance(given, dict):
+            faults.add(
+                "input", 'must be an object, such as {"type": "product-export"}; in a form, write input.NAME=value'
+            )
+            given = {}
+        if not isinstance(kind, str):
+            faults.add("kind", "must be a string")
+            kind = ""
+        return Wish(kind=kind, input=given, dry_run=dry_run, start_id=str(uuid4()))
+
+    def _of(self, remote: str, started: Started, asked: dict[str, Any], now: float) -> Order:
+        """Make the order of a task that was started: it is as old as the request, and as its task."""
+        order = self._made({**asked, "task_id": started.task_id, "remote": remote}, now)
+        return msgspec.structs.replace(order, kept=started.kept)
 
     def orders(self, posted: Any) -> list[Order]:
         """Read one order, or a list of them.
@@ -116,9 +197,10 @@ class Intake:
             return None
         readers = self._readers
         try:
-            return self._made({name: readers[name](value) for name, value in item.items()}, now)
+            order = self._made({name: readers[name](value) for name, value in item.items()}, now)
         except (KeyError, ValueError):
             return None
+        return order if self._remotes[order.remote].needs <= order.context.keys() else None
 
     def _order(self, item: object, where: str, now: float, faults: Faults) -> Order | None:
         """Read one order; None if anything is wrong with it."""
@@ -127,9 +209,17 @@ class Intake:
             faults.add(where, 'must be an object such as {"task_id": "84ad"}')
             return None
         asked = self._fields(item, where + "." if where else "", now, faults)
-        return self._made(asked, now) if len(faults) == found else None
+        if len(faults) == found:
+            order = self._made(asked, now)
+            lacks = sorted(self._remotes[order.remote].needs - order.context.keys())
+            for name in lacks:
+                faults.add(f"{where}.context" if where else "context", f"needs {name}: {order.remote} is asked with it")
+            return None if lacks else order
+        return None
 
-    def _fields(self, item: dict[str, Any], where: str, now: float, faults: Faults) -> dict[str, Any]:
+    def _fields(
+        self, item: dict[str, Any], where: str, now: float, faults: Faults, *, clashing: bool = True
+    ) -> dict[str, Any]:
         asked: dict[str, Any] = {}
         if isinstance(item, Doubled):
             for name in item.names:
@@ -141,7 +231,7 @@ class Intake:
                 asked[name] = self._value(name, value, now)
             except ValueError as error:
                 faults.add(where + name[: fields.LABEL_CHARACTERS], str(error))
-        for fault in _clashes(item):
+        for fault in _clashes(item) if clashing else ():
             faults.add(where + fault.field, fault.message)
         return asked
 
@@ -161,11 +251,12 @@ class Intake:
         context = asked.get("context") or {}
         if project := asked.get("projectID"):
             context = {**context, "projectID": project}
+        remote = asked.get("remote") or self._first
         return place(
-            asked.get("remote") or self._remotes[0],
+            remote,
             asked.get("task_id") or asked["taskID"],
             now,
-            deadline=now + self._patience if words is None else fields.instant_of(words, now),
+            deadline=now + self._remotes[remote].patience if words is None else fields.instant_of(words, now),
             context=context,
             dry_run=asked.get("dry_run") or False,
             deadline_as_given=words,

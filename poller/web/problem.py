@@ -8,7 +8,8 @@ import msgspec
 import structlog
 from aiohttp import hdrs, web
 
-from poller.errors import Conflict, NotFound, PollerError, Stale, StoreUnavailable
+from poller.errors import Busy, Conflict, Declined, NotFound, PollerError, Stale, StoreUnavailable, Unreached
+from poller.remote import Misfit
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -17,6 +18,8 @@ log = structlog.get_logger("poller.web")
 _RETRY_SOON = {"Retry-After": "1"}
 _RETRY_LATER = {"Retry-After": "5"}
 """A store that failed is reopened within seconds or by a person."""
+_RETRY_THEN = {"Retry-After": "30"}
+"""Tasks take seconds to minutes."""
 
 
 class Fault(NamedTuple):
@@ -86,6 +89,9 @@ def answer(request: web.Request, error: Exception) -> web.Response:
             return _routers(request, error).answer()
         case PollerError():
             return _ours(request, error).answer()
+        case Misfit():
+            faults = [Fault(field, message) for field, message in error.faults]
+            return Refusal(422, "the remote cannot do this", faults=faults).answer()
         case _ if _is_gone(request):
             return web.Response(status=400)
         case _:
@@ -113,12 +119,18 @@ def _routers(request: web.Request, error: web.HTTPException) -> Refusal:
             return Refusal(status, error.reason)
 
 
-def _ours(request: web.Request, error: PollerError) -> Refusal:
+def _ours(request: web.Request, error: PollerError) -> Refusal:  # noqa: PLR0911 - one line a kind
     match error:
         case NotFound():
             return Refusal(404, str(error), hint=error.hint)
         case Conflict():
             return Refusal(409, str(error), hint=error.hint)
+        case Declined():
+            return Refusal(422, str(error), hint=error.hint)
+        case Unreached():
+            return Refusal(502, str(error), hint=error.hint)
+        case Busy():
+            return Refusal(429, str(error), hint=error.hint, headers=_RETRY_THEN)
         case Stale():
             return Refusal(503, "the order changed in the same moment", hint="try again", headers=_RETRY_SOON)
         case StoreUnavailable():

@@ -4,7 +4,7 @@ The door is part of each handler; as a middleware it would cost every request th
 So the router gets an answer for every path and method: what it refused itself would pass no door.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import groupby
 from operator import attrgetter
@@ -17,13 +17,16 @@ from poller import order
 from poller.store import Store
 from poller.web import body, listing
 from poller.web.answer import protect
+from poller.web.batches import Batches
 from poller.web.desk import Desk
 from poller.web.gate import Gate
 from poller.web.guess import did_you_mean
 from poller.web.health import Health
-from poller.web.intake import MOST_FAULTS, Intake
+from poller.web.intake import MOST_FAULTS, Intake, Terms
 from poller.web.orders import Orders
 from poller.web.problem import Fault, Handler, Refusal, answer, reword
+from poller.web.remotes import Remotes
+from poller.web.view import View
 
 ORDER = "/orders/{remote:[^/]+}/{task_id:[^/]+}"
 
@@ -39,7 +42,7 @@ class Route(NamedTuple):
     query: frozenset[str] | None = frozenset()
 
 
-def table(orders: Orders, health: Health) -> tuple[Route, ...]:
+def table(orders: Orders, batches: Batches, remotes: Remotes, health: Health) -> tuple[Route, ...]:
     """List every route."""
     return (
         Route("POST", "/orders", orders.add),
@@ -51,18 +54,23 @@ def table(orders: Orders, health: Health) -> tuple[Route, ...]:
         Route("POST", f"{ORDER}/cancel", orders.command(order.cancel, "canceled")),
         Route("POST", f"{ORDER}/retry", orders.command(order.retry, "retried")),
         Route("POST", f"{ORDER}/check", orders.command(order.check, "made_due")),
+        Route("GET", "/batches/{batch:[^/]+}", batches.show, frozenset({"limit", "cursor", "state"})),
+        Route("GET", "/remotes", remotes.show),
+        Route("POST", "/remotes/{remote:[^/]+}/tasks", remotes.start),
+        Route("GET", "/remotes/{remote:[^/]+}/tasks", remotes.tasks, None),
+        Route("POST", "/remotes/{remote:[^/]+}/discover", remotes.discover),
+        Route("POST", "/remotes/{remote:[^/]+}/nudge", remotes.nudge, None),
         Route("GET", "/healthz", health.alive),
         Route("GET", "/readyz", health.ready),
     )
 
 
-def application(  # noqa: PLR0913 - the door of the package: everything inside gets its share from here
+def application(
     *,
     store: Store,
     desk: Desk,
-    remotes: Sequence[str],
+    remotes: Mapping[str, Terms],
     orders_dir: Path,
-    deadline: float,
     token: str,
     hosts: Collection[str],
     origins: Collection[str],
@@ -77,9 +85,8 @@ def application(  # noqa: PLR0913 - the door of the package: everything inside g
     Args:
         store: where orders are kept.
         desk: the running poller.
-        remotes: the configured names; the first is meant when an order names none.
+        remotes: the configured ones, by name; the first is meant when an order names none.
         orders_dir: the folder of finished files.
-        deadline: seconds until the deadline of an order that brings none.
         token: bearer token that every request must bring; empty for none.
         hosts: names this machine is called by, besides the loopback's; the bound one too.
         origins: sites whose pages may change things here.
@@ -87,12 +94,14 @@ def application(  # noqa: PLR0913 - the door of the package: everything inside g
         now: epoch seconds.
     """
     gate = Gate(token=token, hosts=hosts, origins=origins)
-    intake = Intake(remotes=remotes, patience=deadline, now=now)
+    intake, view = Intake(remotes=remotes, now=now), View(orders_dir)
     orders = Orders(store=store, desk=desk, intake=intake, orders_dir=orders_dir, max_pending=max_pending)
+    batches = Batches(store=store, view=view)
+    others = Remotes(remotes=remotes, store=store, desk=desk, intake=intake, view=view)
     health = Health(store=store, desk=desk, gate=gate)
     app = web.Application(client_max_size=body.CAP)
     app.on_response_prepare.extend((reword, protect))
-    for route in complete(table(orders, health)):
+    for route in complete(table(orders, batches, others, health)):
         app.router.add_route(route.method, route.path, behind_door(gate, route))
     return app
 
