@@ -38,7 +38,7 @@ from poller.settings import Settings
 from poller.step import Course
 from poller.store import Store
 from poller.stores.tinydb import TinyStore
-from poller.tidings import Tidings
+from poller.tidings import Heralds, Tidings
 from poller.watcher import Watcher
 from poller.web import Terms, application
 from poller.wire import Wire
@@ -86,11 +86,16 @@ async def running(settings: Settings, redact: Redactor | None = None) -> AsyncIt
         files = stack.enter_context(ThreadPoolExecutor(_FILE_THREADS, thread_name_prefix="files"))
         folder = await _folder(settings, store, files, stack)
         bus.listen(folder.partials.told)
-        crews = [await _crew(remote, settings, store, folder, bus, redact, stack) for remote in settings.remotes]
+        tidings: dict[str, Tidings] = {}
+        heralds = Heralds(tidings)
+        crews = [
+            await _crew(remote, settings, store, folder, bus, redact, heralds, stack) for remote in settings.remotes
+        ]
+        tidings.update({crew.lane.name: crew.tidings for crew in crews})
         poller = Poller(
             lanes=[crew.lane for crew in crews],
             envoys=[crew.envoy for crew in crews],
-            tidings={crew.lane.name: crew.tidings for crew in crews},
+            heralds=heralds,
             errands=[errand for crew in crews for errand in _errands(crew, settings, store, bus)],
             store=store,
             tell=bus.tell,
@@ -213,6 +218,7 @@ async def _crew(
     folder: Publisher,
     bus: Bus,
     redact: Redactor,
+    heralds: Heralds,
     stack: AsyncExitStack,
 ) -> _Crew:
     shares = shared(
@@ -259,7 +265,7 @@ async def _crew(
         redact=redact,
         now=time.time,
         downloads=shares.downloads,
-        tidings=tidings,
+        heralds=heralds,
     )
     limits = Limits(checks=shares.checks, lease=settings.lease)
     lane = Lane(course=course, store=store, now=time.time, limits=limits, governor=governor)

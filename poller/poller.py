@@ -17,7 +17,7 @@ from poller.order import Key, Order, State
 from poller.remote import Found, Push, Started, Wish
 from poller.shield import finish
 from poller.store import Query, Store
-from poller.tidings import Tidings
+from poller.tidings import Heralds
 
 _TIDY_EVERY = 3600.0
 _TIDY_AT_MOST_EVERY = 1.0
@@ -35,7 +35,7 @@ class Poller:
     Args:
         lanes: one for each remote.
         envoys: the same, for all that is said beside the questions about orders.
-        tidings: the same, for those that want to hear what became of their tasks.
+        heralds: tell remotes what became of orders, if they want to hear.
         errands: what else is to be done until a stop, which each is given.
         store: keeps the orders.
         tell: is told what the shop did to an order.
@@ -54,12 +54,12 @@ class Poller:
         grace: float,
         retention: float,
         envoys: Sequence[Envoy] = (),
-        tidings: Mapping[str, Tidings] | None = None,
+        heralds: Heralds | None = None,
         errands: Sequence[Callable[[asyncio.Event], Coroutine[Any, Any, None]]] = (),
     ) -> None:
         self._lanes = {lane.name: lane for lane in lanes}
         self._envoys = {envoy.remote.name: envoy for envoy in envoys}
-        self._tidings = tidings or {}
+        self._heralds = heralds or Heralds({})
         self._errands = errands
         self._echoes: set[asyncio.Task[None]] = set()
         self._store = store
@@ -259,13 +259,12 @@ class Poller:
         raise Stale(f"order {key.task_id!r} of {key.remote} is changing all the time", hint="ask again")
 
     async def _saved(self, after: Order, event: Event) -> None:
-        tidings = self._tidings.get(after.remote)
-        concerned = tidings is not None and tidings.concern(after)
-        if tidings is not None and concerned:
+        tidings = self._heralds.of(after)
+        if tidings is not None:
             await tidings.owe(after)
         await self._doubts.save(after, event)
         self._tell(after, event)
-        if tidings is not None and concerned:
+        if tidings is not None:
             tidings.saved()
 
     async def _get(self, key: Key) -> Order:

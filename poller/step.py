@@ -37,7 +37,7 @@ from poller.outcome import (
 from poller.remote import Answer, Conversation, NeedsConfirming, Ready, Remote
 from poller.shield import complete
 from poller.store import Store
-from poller.tidings import Tidings
+from poller.tidings import Heralds
 
 _LAST_CHECK = 5.0
 """Seconds that a question or a download may take which begins at the deadline or after it."""
@@ -147,7 +147,7 @@ class Course:
         redact: makes a text from outside fit to be stored and said.
         now: epoch seconds.
         downloads: downloads at once; four times as many orders may wait for one.
-        tidings: tells the remote what became of its tasks, if it wants to hear.
+        heralds: tell remotes what became of orders, if they want to hear.
 
     Attributes:
         policy: as given.
@@ -168,10 +168,10 @@ class Course:
         redact: Callable[..., str],
         now: Callable[[], float],
         downloads: int,
-        tidings: Tidings | None = None,
+        heralds: Heralds | None = None,
     ) -> None:
         self.remote = remote
-        self._tidings = tidings
+        self._heralds = heralds or Heralds({})
         self.policy = policy
         self.door = Pause()
         self.breaker = Breaker()
@@ -243,10 +243,10 @@ class Course:
         kept = None if event.event in QUIET else event
         if after.state is State.PENDING:
             await self._store.save(after, kept, durable=False)  # one that is lost costs an early question
-        elif self._tidings is not None and self._tidings.concern(after):
-            await self._tidings.owe(after)
+        elif (tidings := self._heralds.of(after)) is not None:
+            await tidings.owe(after)
             await complete(self.doubts.save(after, kept))
-            self._tidings.saved()
+            tidings.saved()
         else:
             await complete(self.doubts.save(after, kept))
         self._tell(after, event)

@@ -1,13 +1,15 @@
 """What a remote wants to hear once an order has come to rest: a workflow there may wait for our file.
 
 It is told at least once: what is owed is kept in the store before the order is, and struck out when it was heard.
+An order may be of another remote than the one that waits for its file: ``tell`` in its context names who is to hear.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import structlog
 
 from poller.envoy import Asker
@@ -24,6 +26,7 @@ _MOST = 1000
 _GIVEN_UP = 86400.0
 """Seconds after which nobody listens any more."""
 _RESTS = frozenset({State.DONE, State.FAILED, State.CANCELED})
+_TELL = "tell"
 
 
 class Tidings:
@@ -57,14 +60,16 @@ class Tidings:
 
     def concern(self, order: Order) -> bool:
         """Tell whether the remote wants to hear of this order, as it is now."""
-        return order.state in _RESTS and self._remote.tells(order)
+        meant = order.context.get(_TELL, order.remote) == self._remote.name
+        return meant and order.state in _RESTS and self._remote.tells(order)
 
     async def owe(self, order: Order) -> None:
         """Note, before an order is saved, that the remote is to hear of it."""
         if len(self._owed) >= _MOST:
-            self._log.error("tidings_dropped", remote=self._remote.name, task_id=next(iter(self._owed)), most=_MOST)
-            del self._owed[next(iter(self._owed))]
-        self._owed[order.task_id] = self._now()
+            oldest = next(iter(self._owed))
+            self._log.error("tidings_dropped", remote=self._remote.name, order=oldest, most=_MOST)
+            del self._owed[oldest]
+        self._owed[_written(order.key)] = self._now()
         await self._remember()
 
     def saved(self) -> None:
@@ -92,22 +97,22 @@ class Tidings:
     async def _tell_all(self) -> bool:
         """Say all that is owed; tell whether nothing is left."""
         with suppress(StoreError):
-            for task_id in list(self._owed):
-                if await self._told(task_id):
-                    self._owed.pop(task_id, None)
+            for owed in list(self._owed):
+                if await self._told(owed):
+                    self._owed.pop(owed, None)
                     await self._remember()
         return not self._owed
 
-    async def _told(self, task_id: str) -> bool:
+    async def _told(self, owed: str) -> bool:
         """Tell of one order; say whether that is done with."""
-        order = await self._store.get(Key(self._remote.name, task_id))
+        order = await self._store.get(Key(*msgspec.json.decode(owed, type=tuple[str, str])))
         if order is None or order.state not in _RESTS:
-            return order is None or self._now() - self._owed[task_id] > _LAST  # it was not saved, and will be owed anew
+            return order is None or self._now() - self._owed[owed] > _LAST  # it was not saved, and will be owed anew
         heard = await self._asker.ask(self._remote.tell(order))
         if isinstance(heard, Heard | NothingToFetch):
             self._tell(order, Event(at=self._now(), event="told_there"))
             return True
-        final = isinstance(heard, Refused) or self._now() - self._owed[task_id] > _GIVEN_UP
+        final = isinstance(heard, Refused) or self._now() - self._owed[owed] > _GIVEN_UP
         reason = self._redact(heard.reason) if isinstance(heard, Setback) else "it did not take it"
         event = "not_told_there" if final else "told_there_later"
         self._tell(order, Event(at=self._now(), event=event, reason=reason, status=getattr(heard, "status", None)))
@@ -121,3 +126,23 @@ class Tidings:
             owed: Any = await self._store.recall(self._memory)
             if isinstance(owed, dict):
                 self._owed = {str(name): at for name, at in owed.items() if isinstance(at, int | float)} | self._owed
+
+
+class Heralds:
+    """All who tell remotes something: one for each that wants to hear.
+
+    Args:
+        tidings: by the remote's name.
+    """
+
+    def __init__(self, tidings: Mapping[str, Tidings]) -> None:
+        self._tidings = tidings
+
+    def of(self, order: Order) -> Tidings | None:
+        """Give who is to be told of this order, as it is now; None if nobody is."""
+        tidings = self._tidings.get(str(order.context.get(_TELL, order.remote)))
+        return tidings if tidings is not None and tidings.concern(order) else None
+
+
+def _written(key: Key) -> str:
+    return msgspec.json.encode(tuple(key)).decode()

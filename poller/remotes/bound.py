@@ -30,6 +30,7 @@ class Binding:
         values: the remote's settings, by name.
 
     Attributes:
+        name: the page's.
         url: the base, without a slash at its end.
         base: its origin.
         origins: what the operator configured.
@@ -42,13 +43,14 @@ class Binding:
 
     def __init__(self, page: Page, values: Mapping[str, str]) -> None:
         self._page = page
+        self.name = page.name
         self.settings = complete(page, values)
         prefixes = {name: value.rstrip("/") for name, value in self.settings.items()}
         self.url = self._address("base", page.base.text, prefixes).rstrip("/")
         self.base = Origin.of(self.url)
         chosen = self._chosen()
-        self.auth = self._auth(chosen) if chosen is not None else None
         self.origins = frozenset({self.base, *self._further(chosen)})
+        self.auth = self._auth(chosen) if chosen is not None else None
 
     def values(self, order: Order | None = None, **more: Any) -> dict[str, Any]:
         """Give what names in addresses and bodies stand for.

@@ -28,6 +28,7 @@ from poller.remote import (
 )
 from poller.remotes import scene, verdict
 from poller.remotes.bound import Binding
+from poller.remotes.expression import is_true
 from poller.remotes.feed import Watch
 from poller.remotes.links import Links
 from poller.remotes.listing import Listing
@@ -39,6 +40,8 @@ REPORT_CHARACTERS = 2**16
 """No report needs more. It is cut to what is kept once its secrets are masked: half a secret looks like none."""
 _GOOD = 300
 _ID_BYTES = 512
+_AT_ONCE = "at_once"
+"""Under this an order keeps the address of a file for which no task was needed."""
 
 
 class DeclaredRemote:
@@ -66,16 +69,18 @@ class DeclaredRemote:
         self.abilities = frozenset(abilities(page))
         self.kinds = {kind: start.why for kind, start in page.starts.items()}
         self.needs = page.needs
-        self.watched = page.feed.every if page.feed is not None else None
         self._links = Links(page.files, binding)
         self._listing = Listing(page.discovery, binding) if page.discovery is not None else None
         self._doorbell = Doorbell(page.nudge, binding) if page.nudge is not None else None
         self._watch = Watch(page.feed, page.files, binding) if page.feed is not None else None
+        self.watched = self._watch.every if self._watch is not None else None
 
     def check(self, order: Order) -> Conversation[Answer]:
         """Ask about the order's task; fetch the error report if it failed."""
         if self._watch is not None:
             return (yield from self._watch.check(order))
+        if _AT_ONCE in order.kept:
+            return self._links.at_once(order.kept[_AT_ONCE], self._binding.values(order))
         assert self.page.check is not None  # noqa: S101 - the reader's: a page has a check or a feed
         try:
             return (yield from self._asked(self.page.check, _Talk(order)))
@@ -106,8 +111,13 @@ class DeclaredRemote:
         given = dict(wish.input)
         try:
             values = self._binding.values(input=given, dry_run=wish.dry_run, start_id=wish.start_id)
-            reply = yield self._binding.request(start.step.call, values, again=start.idempotent)
-            return self._started(start, reply, scene.scene(reply, task={}, vars={}, input=given))
+            how = {"again": start.idempotent, "digest": start.at_once is not None}
+            request = self._binding.request(start.step.call, values, **how)
+            reply = yield request
+            seen = scene.scene(reply, task={}, vars={}, input=given)
+            if start.at_once is not None and is_true(start.at_once.of(seen)):
+                return Started(task_id=wish.start_id, kept={_AT_ONCE: request.url})
+            return self._started(start, reply, seen)
         except Aborted as aborted:
             return _answer(aborted)
 

@@ -8,12 +8,14 @@ import re
 from collections.abc import Mapping
 from hashlib import sha256
 
+from poller import units
 from poller.address import bare
+from poller.errors import ConfigurationError
 from poller.order import Order
 from poller.outcome import NothingToFetch, Trouble
 from poller.remote import Answer, Conversation, Link, Ready, Request, Version, judge
 from poller.remotes import template
-from poller.remotes.bound import Binding
+from poller.remotes.bound import Binding, filled
 from poller.remotes.page import Feed, FileRule
 
 _STRONG = re.compile(r'"[\x21\x23-\x7e]{1,1000}"')
@@ -30,10 +32,16 @@ class Watch:
         feed: as the page has it.
         files: what its files are like.
         binding: the page's.
+
+    Attributes:
+        every: seconds between two looks.
+
+    Raises:
+        ConfigurationError: that is no duration.
     """
 
     def __init__(self, feed: Feed, files: tuple[FileRule, ...], binding: Binding) -> None:
-        self._binding = binding
+        self.every = _seconds(filled(feed.every, binding.settings), binding.name)
         self._url = binding.placed(feed.address, binding.settings)
         self._headers = {name: template.text(text, binding.settings) for name, text in feed.headers.items()}
         self._rule = files[0] if files else None
@@ -76,6 +84,13 @@ class Watch:
         conditions = {"If-None-Match": seen.get("etag"), "If-Modified-Since": seen.get("last_modified")}
         headers = {**self._headers, **{name: value for name, value in conditions.items() if value}}
         return Request(method="GET", url=self._url, headers=headers, digest=True)
+
+
+def _seconds(text: str, name: str) -> float:
+    try:
+        return units.seconds(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{name} is not configured", problems=((f"{name}: feed.every", str(error)),)) from None
 
 
 def _name(found: Mapping[str, str]) -> str:

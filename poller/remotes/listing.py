@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from poller.remote import Aborted, Answer, Conversation, Found, Reply, Request, Task
 from poller.remotes import scene, template, verdict
 from poller.remotes.bound import Binding
-from poller.remotes.expression import is_true
+from poller.remotes.expression import Expression, is_true
 from poller.remotes.page import Discovery, Step
 from poller.remotes.template import written
 from poller.remotes.wishes import completed
@@ -78,7 +78,7 @@ class Listing:
             if not is_true(task_id) or isinstance(task_id, dict | list):
                 continue
             if self._page.only is None or is_true(self._page.only.of(item)):
-                yield Task(task_id=written(task_id), context=scene.kept(self._page.context, item))
+                yield Task(task_id=written(task_id), context=_context(self._page.context, item))
 
     def _next(
         self, turn: dict[str, Any] | str | None, items: list[Any], reply: Reply, seen: Mapping[str, Any]
@@ -103,6 +103,11 @@ class Listing:
         step = Step(call=self._page.call, reason=self._page.reason)
         name = "failed" if reply.status < _GOOD and self._page.reason is not None else None
         return verdict.answer(name, step, reply, seen, page="the list")
+
+
+def _context(expressions: Mapping[str, Expression], item: Any) -> dict[str, Any]:
+    found = {name: expression.of(item) for name, expression in expressions.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 __all__ = ["Aborted", "Listing"]

@@ -213,12 +213,14 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         task_id: the remote's name for it.
         idempotent: whether the same request twice starts one task.
+        at_once: true of a reply that is the file itself; there is no task then.
     """
 
     step: Step
     task_id: Expression
     inputs: Mapping[str, Input]
     idempotent: bool
+    at_once: Expression | None
     why: str
 
 
@@ -255,11 +257,11 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
     """An address that always gives the newest file.
 
     Attributes:
-        every: seconds between two looks.
+        every: time between two looks, as a duration; a setting may be in it.
     """
 
     address: Address
-    every: float
+    every: str
     headers: Mapping[str, str]
 
 

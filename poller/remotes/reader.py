@@ -41,6 +41,7 @@ from poller.remotes.template import Address, names
 T = TypeVar("T")
 
 _METHODS = ("get", "post", "put", "patch", "delete", "graphql")
+_CREDENTIALS = ("header", "bearer", "basic", "oauth2", "login", "hs256", "none")
 _ORDER = ("task_id", "batch", "context.")
 _LEAST_CONNECTIONS = 2
 """A question and a download: one must not wait for the other."""
@@ -189,10 +190,10 @@ class _Reader:
     # --- how to be let in
 
     def _credentials(self, table: Table) -> Credentials:
-        kinds = [name for name in ("header", "bearer", "basic", "oauth2", "login", "hs256") if name in table]
+        kinds = [name for name in _CREDENTIALS if name in table]
         if len(kinds) != 1:
-            table.note("has one kind of credentials: header, bearer, basic, oauth2, login or hs256")
-        table.allow("header", "bearer", "basic", "oauth2", "login", "hs256")
+            table.note(f"has one kind of credentials: {', '.join(_CREDENTIALS)}")
+        table.allow(*_CREDENTIALS)
         kind = kinds[0] if kinds else "header"
         known = frozenset({*self._settings, "token"})
         credentials = Credentials(
@@ -209,6 +210,10 @@ class _Reader:
         texts = [shape] if isinstance(shape, str) else list(_texts(shape))
         found = {name for text in texts for name in re.findall(r"\{[+#]?([A-Z][A-Z0-9_]*)\}", text)}
         return frozenset(found) & frozenset(self._settings)
+
+    def _none(self, table: Table, _known: Collection[str]) -> Static:
+        table.flag("none", default=True)
+        return Static()
 
     def _header(self, table: Table, _known: Collection[str]) -> Static:
         return Static(headers=table.headers("header"))
@@ -378,6 +383,7 @@ class _Reader:
             task_id=task_id or Expression("body"),
             inputs=inputs,
             idempotent=table.flag("idempotent", default=False),
+            at_once=table.expression("at_once"),
             why=table.text("why"),
         )
         table.close()
@@ -436,11 +442,17 @@ class _Reader:
             table.note("needs get: the address that always gives the newest file")
         feed = Feed(
             address=address or Address(""),
-            every=table.duration("every") or 300.0,
+            every=self._every(table),
             headers=table.headers("headers"),
         )
         table.close()
         return feed
+
+    def _every(self, table: Table) -> str:
+        every = str(table.shape("every", "5m"))
+        if not NAMED.search(every):
+            table.duration("every")
+        return every
 
     def _nudge(self) -> Nudge | None:
         if "nudge" not in self._root:
@@ -486,9 +498,11 @@ class _Reader:
 
     def _files(self, *, feed: bool) -> tuple[FileRule, ...]:
         tables = self._root.tables("file", {*self._names, "each"})
-        if not tables and not feed and "file" not in self._root:
-            if "ready" in self._root.table("check"):
-                self._root.note("needs a [[file]] table: where a finished file is", "file")
+        if not tables and not feed and "check" in self._root and "file" not in self._root:
+            check = self._root.table("check")
+            last = (check.tables("then") or [check])[-1]
+            if "ready" in last or "done" not in last:
+                self._root.note("is needed: a [[file]] table that says where a finished file is", "file")
             return ()
         return tuple(self._file(table, feed=feed) for table in tables)
 

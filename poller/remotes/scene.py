@@ -45,9 +45,14 @@ def as_json(body: bytes) -> Any:
 
 
 def kept(keep: Mapping[str, Expression], seen: Mapping[str, Any]) -> dict[str, Any]:
-    """Compute what is to be kept; what is not there is not kept."""
-    found = {name: expression.of(seen) for name, expression in keep.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    """Compute what is to be kept, each seeing those before it; what is not there is not kept."""
+    found: dict[str, Any] = {}
+    known = dict(seen.get("vars") or {})
+    for name, expression in keep.items():
+        value = expression.of({**seen, "vars": known})
+        if value is not None:
+            found[name] = known[name] = value
+    return found
 
 
 def progress(step: Step, seen: Mapping[str, Any]) -> float | None:

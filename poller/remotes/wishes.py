@@ -11,17 +11,17 @@ from poller.remotes.table import meant
 
 
 def fitted(wish: Wish, starts: Mapping[str, Start], name: str) -> Wish:
-    """Check a wish for a task, and fill in what was not said.
+    """Check a wish for a task, and fill in what was not said; of several kinds the first is meant.
 
     Raises:
         Misfit: there is no such task, or it cannot be started like this; names every fault.
     """
     if not starts:
         raise Misfit(("remote", f"the page of {name} has no [start]: its tasks are started elsewhere"))
-    if wish.kind not in starts:
-        if wish.kind:
-            raise Misfit(("kind", f"is one of {', '.join(starts)}{meant(wish.kind, starts)}"))
-        raise Misfit(("kind", f"is required: one of {', '.join(starts)}"))
+    kind = wish.kind or next(iter(starts))
+    if kind not in starts:
+        raise Misfit(("kind", f"is one of {', '.join(starts)}{meant(kind, starts)}"))
+    wish = replace(wish, kind=kind)
     return replace(wish, input=completed(wish.input, starts[wish.kind].inputs))
 
 

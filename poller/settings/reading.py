@@ -118,7 +118,7 @@ class Reading:
             self._problems.extend(error.problems or [("POLLER_REMOTES", _with_hint(error))])
 
     def _bound(self, page: Page) -> Iterator[Remote]:
-        self._prefixes.add(page.name.upper().replace("-", "_") + "_")
+        self._prefixes |= {name.partition("_")[0] + "_" for name in page.settings}
         found = dict(self._given(page))
         self._sought.update(page.settings)
         for name, variable in page.settings.items():
