@@ -16,7 +16,7 @@ from poller.settings import manual
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 EXAMPLES = ROOT / "tests" / "examples"
-LANGUAGES = {".sh": "sh", ".mjs": "js", ".py": "python"}
+LANGUAGES = {".sh": "sh", ".mjs": "js", ".py": "python", ".toml": "toml"}
 
 ARROWS = {
     ("held", "pending"): "confirm",
@@ -44,7 +44,11 @@ def text(now: str) -> str:
 def made(part: str) -> str:
     """Make one part."""
     kind, _, name = part.partition(" ")
-    return {"settings": manual.table, "states": states, "map": modules}[kind]() if not name else example(name)
+    return (
+        {"settings": manual.table, "remotes": manual.catalogue, "states": states, "map": modules}[kind]()
+        if not name
+        else example(name)
+    )
 
 
 def example(name: str) -> str:

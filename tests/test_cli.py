@@ -241,7 +241,8 @@ def test_remotes_check(tmp_path):
     assert (good.exit_code, json.loads(good.stdout)["base"]) == (0, "https://acme.example")
     said = run("remotes", "check", "acme.toml", "--table", ACME_URL="https://acme.example").stdout
     assert said.endswith("(acme) at https://acme.example: its page and its 1 settings are right\n")
-    assert said.rstrip("\n").isprintable()
+    assert all(line.isprintable() for line in said.splitlines())
+    assert said.startswith("asks first: GET https://acme.example/x/TASK_ID\n")
     unset = run("remotes", "check", "acme.toml")
     assert (unset.exit_code, "  ACME_URL: is required" in unset.stderr) == (Exit.CONFIGURATION, True)
     path.write_text(PAGE.replace("get\t=", "got =") + "typo = 1\n")

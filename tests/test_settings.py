@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from poller import settings
+from poller import remotes, settings
 from poller.errors import ConfigurationError
 from poller.settings import manual
 from poller.settings.table import TABLE
@@ -507,8 +507,10 @@ def test_example_is_complete():
     """Every setting is in .env.example, each under its reason."""
     blocks = manual.example().split("\n\n")[1:]
     names = [setting.name for setting in TABLE]
-    grafx = ["GRAFX_ENVIRONMENT", "GRAFX_CLIENT_ID", "GRAFX_CLIENT_SECRET", "GRAFX_BASE_URL", "GRAFX_TOKEN_URL"]
-    assert [block.splitlines()[-1].partition("=")[0] for block in blocks] == names + grafx
+    theirs = {name for page in map(remotes.page, remotes.shipped()) for name in page.settings}
+    listed = [block.splitlines()[-1].partition("=")[0] for block in blocks]
+    assert listed[: len(names)] == names
+    assert sorted(listed[len(names) :]) == sorted(theirs)
     assert all(len(line) > 10 for block in blocks for line in block.splitlines()[:1])
     assert all(block.startswith("# ") for block in blocks)
 
@@ -538,7 +540,17 @@ def test_readme_table():
     assert [row.split("`")[1] for row in rows[: len(TABLE)]] == [setting.name for setting in TABLE]
     assert all(row.count("|") == 4 for row in rows)
     assert "| `POLLER_PORT` | `8080` |" in manual.table()
-    assert len(rows) == len(TABLE) + 5
+    assert len(rows) == len(TABLE)
+
+
+def test_readme_catalogue():
+    """The README lists every remote we ship, what it can do, and its settings."""
+    head, _, *rows = manual.catalogue().splitlines()
+    assert head == "| remote | | can | settings |"
+    assert [row.split("`")[1] for row in rows] == list(remotes.shipped())
+    assert all(row.count("|") == 5 for row in rows)
+    [medusa] = [row for row in rows if "`medusa-v1`" in row]
+    assert "start, confirm, cancel, discover" in medusa
 
 
 def test_addresses_and_misspelt_names_are_told_beside_what_is_missing() -> None:

@@ -11,7 +11,8 @@ from poller import remotes as pages
 from poller import settings
 from poller.cli import options, views
 from poller.cli.plain import for_people, safe, say, say_json
-from poller.remotes import Page
+from poller.cli.workbench import new, rehearse, try_
+from poller.remotes import Page, Plugin
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,22 +62,31 @@ def show(where: str) -> None:
 @options.as_json
 @click.pass_obj
 def check(env_file: Path | None, where: str, *, as_json: bool | None) -> None:
-    """Check a remote's page and its settings; nothing is sent to it."""
+    """Check a remote's page, its examples and its settings; nothing is sent to it."""
     page = pages.find(where)
+    rehearsed = rehearse(page) if isinstance(page, Page) else {}
     remote, provenance = settings.remote(os.environ, settings.locate(os.environ, env_file), where)
     if not for_people(as_json):
         values = {name: seen.value for name, seen in provenance.items()}
-        say_json({"name": page.name, "base": str(remote.base), "limits": page.caps, "settings": values})
+        say_json({"name": page.name, "base": str(remote.base), "limits": page.caps, "settings": values, **rehearsed})
         return
+    if rehearsed:
+        say(f"asks first: {rehearsed['asks']}")
+    if rehearsed.get("examples"):
+        say(f"its {rehearsed['examples']} examples come out as they say")
     say(f"{page.title} ({page.name}) at {remote.base}: its page and its {len(provenance)} settings are right")
+
+
+remotes.add_command(new)
+remotes.add_command(try_)
 
 
 def _entries(env_file: Path | None) -> Iterator[Entry]:
     chosen = settings.some(os.environ, settings.locate(os.environ, env_file), "remotes")["remotes"]
-    for where in dict.fromkeys((*pages.shipped(), *chosen)):
+    for where in dict.fromkeys((*pages.shipped(), *pages.installed(), *chosen)):
         yield _entry(pages.find(where), where, configured=where in chosen)
 
 
-def _entry(page: Page, where: str, *, configured: bool) -> Entry:
+def _entry(page: Page | Plugin, where: str, *, configured: bool) -> Entry:
     names = sorted(page.settings, key=lambda name: not page.settings[name].required)
     return Entry(name=page.name, title=page.title, where=where, configured=configured, settings=tuple(names))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 import click
@@ -148,6 +148,22 @@ class Hook:
     async def command(self, key: Key, word: str) -> OrderView:
         """Retry, cancel, confirm or check an order; give it as it now is."""
         return await self._ask(OrderView, "POST", f"{location(key)}/{word}")
+
+    async def start(self, remote: str, wish: Mapping[str, Any]) -> OrderView:
+        """Start a task; give its order."""
+        return await self._ask(OrderView, "POST", f"/remotes/{quote(remote, safe='')}/tasks", body=wish)
+
+    async def tasks(self, remote: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        """List the tasks that a remote has."""
+        return await self._ask(dict[str, Any], "GET", f"/remotes/{quote(remote, safe='')}/tasks?{urlencode(query)}")
+
+    async def discover(self, remote: str, wish: Mapping[str, Any]) -> dict[str, Any]:
+        """Make orders of the tasks that a remote has."""
+        return await self._ask(dict[str, Any], "POST", f"/remotes/{quote(remote, safe='')}/discover", body=wish)
+
+    async def batch(self, name: str) -> dict[str, Any]:
+        """Read where a batch stands."""
+        return await self._ask(dict[str, Any], "GET", f"/batches/{quote(name, safe='')}")
 
     async def find(self, task_id: str) -> Key:
         """Find the remote of a task.

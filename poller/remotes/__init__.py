@@ -1,14 +1,31 @@
-"""The catalogue of remotes: the pages we ship, and pages that users write."""
+"""The catalogue of remotes: the pages we ship, pages that users write, and what other packages bring."""
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
 from poller.errors import ConfigurationError
-from poller.remotes.declared import DeclaredRemote, abilities, bind
+from poller.remote import Remote
+from poller.remotes.bound import complete
+from poller.remotes.declared import DeclaredRemote, abilities
 from poller.remotes.page import Page, Variable
+from poller.remotes.plugin import Plugin, installed, load
 from poller.remotes.reader import parse
+from poller.remotes.table import meant
 
-__all__ = ["DeclaredRemote", "Page", "Variable", "abilities", "bind", "find", "parse", "shipped"]
+__all__ = [
+    "DeclaredRemote",
+    "Page",
+    "Plugin",
+    "Variable",
+    "abilities",
+    "bind",
+    "find",
+    "installed",
+    "page",
+    "parse",
+    "shipped",
+]
 
 
 _LONGEST = 2**18
@@ -21,21 +38,50 @@ def shipped() -> tuple[str, ...]:
     return tuple(sorted(page.name.removesuffix(".toml") for page in pages if page.name.endswith(".toml")))
 
 
-def find(where: str) -> Page:
-    """Read a page by its shipped name, or by the path of a ``.toml`` file.
+def find(where: str) -> Page | Plugin:
+    """Find a remote: a page by its shipped name or by the path of a ``.toml`` file, or what a package brings.
 
     Raises:
-        ConfigurationError: there is no such page, or it has problems; lists them all.
+        ConfigurationError: there is no such remote, or it has problems; lists them all.
     """
-    return parse(_text(where), where=where)
+    plugin = None if where.endswith(".toml") or where in shipped() else load(where)
+    return plugin or parse(_text(where), where=where)
+
+
+def page(where: str) -> Page:
+    """Find a remote that is a page.
+
+    Raises:
+        ConfigurationError: there is no such page, it has problems, or the remote is written in Python.
+    """
+    found = find(where)
+    if isinstance(found, Plugin):
+        raise ConfigurationError(f"the remote {where} is written in Python and has no page")
+    return found
+
+
+def bind(found: Page | Plugin, values: Mapping[str, str]) -> Remote:
+    """Make a remote of its settings.
+
+    Raises:
+        ConfigurationError: a required setting is missing or wrong; lists every problem.
+    """
+    if isinstance(found, Page):
+        return DeclaredRemote(found, values)
+    given = complete(found, values)
+    try:
+        return found.make(given)
+    except ValueError as error:
+        raise ConfigurationError(f"{found.name} is not configured", problems=((found.name, str(error)),)) from None
 
 
 def _text(where: str) -> str:
     if where.endswith(".toml"):
         return _written(Path(where))
     if where not in shipped():
-        hint = f"use one of {', '.join(shipped())}, or a path to a .toml file"
-        raise ConfigurationError(f"there is no remote {where!r}", hint=hint)
+        known = (*shipped(), *installed())
+        hint = f"use one of {', '.join(known)}, or a path to a .toml file"
+        raise ConfigurationError(f"there is no remote {where!r}{meant(where, known)}", hint=hint)
     return resources.files(__name__).joinpath(f"{where}.toml").read_text(encoding="utf-8")
 
 

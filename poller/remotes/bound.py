@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import uritemplate
@@ -14,12 +14,26 @@ from poller.outcome import Unsafe
 from poller.remote import Aborted, Auth, Request
 from poller.remotes import template
 from poller.remotes.oauth2 import ClientCredentials
-from poller.remotes.page import NAMED, Call, Credentials, Login, OAuth2, Page, Signed, Static
+from poller.remotes.page import NAMED, Call, Credentials, Login, OAuth2, Page, Signed, Static, Variable
 from poller.remotes.request import absolute, request
 from poller.remotes.secret import Issuer, Session, Standing, basic
 from poller.remotes.template import Incomplete
 
 _TEXT = re.compile(r"[ -~]*")
+
+
+class Named(Protocol):
+    """What has a name and settings."""
+
+    @property
+    def name(self) -> str:
+        """What orders call it."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Variable]:
+        """What it must be given."""
+        ...
 
 
 class Binding:
@@ -195,7 +209,7 @@ class Binding:
         return url
 
 
-def complete(page: Page, values: Mapping[str, str]) -> dict[str, str]:
+def complete(page: Named, values: Mapping[str, str]) -> dict[str, str]:
     """Add defaults to *values*; a default may name other settings.
 
     Raises:

@@ -298,11 +298,6 @@ class _Talk:
         return {**self._order.context, **self._kept} if self._kept else self._order.context
 
 
-def bind(page: Page, values: Mapping[str, str]) -> DeclaredRemote:
-    """Make a remote of a page and its settings; see ``DeclaredRemote``."""
-    return DeclaredRemote(page, values)
-
-
 def _delivery(page: Page) -> Delivery:
     types = {media_type: ext for rule in page.files for media_type, ext in rule.types.items()}
     unframed = next((rule.unframed for rule in page.files), "twice")
@@ -343,4 +338,4 @@ def _answer(aborted: Aborted) -> Answer:
     raise aborted
 
 
-__all__ = ["REPORT_CHARACTERS", "DeclaredRemote", "Misfit", "Ready", "abilities", "bind"]
+__all__ = ["REPORT_CHARACTERS", "DeclaredRemote", "Misfit", "Ready", "abilities"]

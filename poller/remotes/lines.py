@@ -32,6 +32,17 @@ def lines(source: str) -> Mapping[Path, int]:
     return found
 
 
+def dotted(path: Path) -> str:
+    """Write a path as people do; of several tables in a list, which one is counted from 1."""
+    text = ""
+    for key in path:
+        if isinstance(key, int):
+            text += f"[{key + 1}]" if key else ""
+        else:
+            text += f".{key}" if text else key
+    return text
+
+
 def line_of(path: Path, found: Mapping[Path, int]) -> int | None:
     """Tell the line of a key, or of the nearest thing around it that has one."""
     while path and path not in found:

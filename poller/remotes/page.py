@@ -49,6 +49,15 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     why: str = ""
 
 
+SHORTHANDS: Mapping[str, Variable] = {
+    "required": Variable(required=True),
+    "secret": Variable(required=True, secret=True),
+    "optional": Variable(),
+    "optional secret": Variable(secret=True),
+}
+"""Settings that need no more than a word."""
+
+
 class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One thing that whoever starts a task may say about it.
 

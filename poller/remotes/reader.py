@@ -10,9 +10,10 @@ import msgspec
 from poller.errors import ConfigurationError
 from poller.remote import Caps, Pacing
 from poller.remotes.expression import Expression, arithmetic_is_known
-from poller.remotes.lines import Path, line_of, lines
+from poller.remotes.lines import Path, dotted, line_of, lines
 from poller.remotes.page import (
     NAMED,
+    SHORTHANDS,
     VERDICTS,
     After,
     Call,
@@ -47,12 +48,6 @@ _LEAST_CONNECTIONS = 2
 """A question and a download: one must not wait for the other."""
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
-_SHORTHANDS = {
-    "required": Variable(required=True),
-    "secret": Variable(required=True, secret=True),
-    "optional": Variable(),
-    "optional secret": Variable(secret=True),
-}
 _WISHES = {"required": Input(required=True), "optional": Input()}
 _BEARER = {"Authorization": "Bearer {token}"}
 _STEPS = ("start", "check", "confirm", "cancel")
@@ -88,13 +83,7 @@ def _told(notes: Notes, source: str, where: str) -> tuple[tuple[str, str], ...]:
 
 
 def _place(where: str, line: int, path: Path) -> str:
-    dotted = ""
-    for key in path:
-        if isinstance(key, int):
-            dotted += f"[{key + 1}]" if key else ""
-        else:
-            dotted += f".{key}" if dotted else key
-    return f"{where}, line {line}: {dotted}" if line else f"{where}: {dotted}"
+    return f"{where}, line {line}: {dotted(path)}" if line else f"{where}: {dotted(path)}"
 
 
 class _Reader:
@@ -420,7 +409,7 @@ class _Reader:
         """Read an expression that looks into one item of a list, not into the whole."""
         text = table.text(name)
         try:
-            return Expression(text, ".".join(map(str, (*table.path, name)))) if text else None
+            return Expression(text, dotted((*table.path, name))) if text else None
         except ValueError as error:
             table.note(str(error), name)
             return None
@@ -531,8 +520,8 @@ class _Reader:
 
 def _variable(table: Table, name: str) -> Variable:
     value = table.raw(name)
-    if isinstance(value, str) and value in _SHORTHANDS:
-        return _SHORTHANDS[value]
+    if isinstance(value, str) and value in SHORTHANDS:
+        return SHORTHANDS[value]
     if not isinstance(value, dict):
         table.note('is "required", "secret", "optional", "optional secret" or a table', name)
         return Variable()

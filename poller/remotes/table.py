@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from poller import units
 from poller.remotes import template
 from poller.remotes.expression import ROOTS, Expression
-from poller.remotes.lines import Path
+from poller.remotes.lines import Path, dotted
 from poller.remotes.template import Address
 
 T = TypeVar("T")
@@ -164,7 +164,7 @@ class Table:
         return {header: str(table.shape(header)) for header in table if table.text(header) or header in table}
 
     def _compiled(self, name: str, text: str) -> Expression:
-        expression = Expression(text, ".".join(map(str, (*self.path, name))))
+        expression = Expression(text, dotted((*self.path, name)))
         if expression.negates_too_little():
             self.note("negates only the first word after the !; write !(…) with the whole path inside", name)
         for root in dict.fromkeys(expression.roots()):

@@ -17,7 +17,7 @@ from poller.settings.reading import Provenance, Reading
 from poller.settings.sources import Problem, Sources, locate
 from poller.settings.table import TABLE
 
-__all__ = ["Examination", "Provenance", "Settings", "examine", "load", "locate", "remote", "some"]
+__all__ = ["Examination", "Provenance", "Settings", "bound", "examine", "load", "locate", "remote", "some"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +154,20 @@ def remote(environ: Mapping[str, str], env_file: Path | None, where: str) -> tup
     if reading.problems:
         raise _unusable(reading.problems)
     return bound[0], reading.provenance
+
+
+def bound(environ: Mapping[str, str], env_file: Path | None, where: str) -> tuple[Remote, tuple[str, ...]]:
+    """Read the settings of one remote, to ask it; see ``remote``.
+
+    Returns:
+        The remote, and its secrets.
+    """
+    reading = Reading(Sources(environ, env_file))
+    reading.values["remotes"] = (where,)
+    found = reading.bind()
+    if reading.problems:
+        raise _unusable(reading.problems)
+    return found[0], tuple(reading.secrets)
 
 
 def _settings(reading: Reading, remotes: tuple[Remote, ...], warnings: tuple[str, ...]) -> Settings:

@@ -1,6 +1,6 @@
 """What is written about settings elsewhere, made from the same table: ``.env.example`` and the README's table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from textwrap import wrap
 
 from poller import remotes
@@ -31,7 +31,7 @@ def table() -> str:
 
 def catalogue() -> str:
     """Write the README's table of the remotes we ship: what each is, what it can do, and its settings."""
-    pages = [remotes.find(name) for name in remotes.shipped()]
+    pages = [remotes.page(name) for name in remotes.shipped()]
     rows = [f"| `{page.name}` | {page.title} | {_abilities(page)} | {_settings(page)} |" for page in pages]
     return "\n".join(["| remote | | can | settings |", "| --- | --- | --- | --- |", *rows])
 
@@ -41,10 +41,17 @@ def _example() -> Iterator[str]:
         yield f"# {line}".rstrip()
     for setting in TABLE:
         yield from ("", *_comment(setting.why), f"{setting.name}={setting.default}")
-    for page in map(remotes.find, remotes.shipped()):
-        yield from ("", f"# --- {page.title}: POLLER_REMOTES={page.name}")
+    for name, (variable, users) in _of_remotes().items():
+        yield from ("", *_comment(f"For {', '.join(users)}: {_reason(variable)}"), f"{name}={_constant(variable)}")
+
+
+def _of_remotes() -> Mapping[str, tuple[Variable, list[str]]]:
+    """Give every setting of the shipped remotes once, and who uses it."""
+    found: dict[str, tuple[Variable, list[str]]] = {}
+    for page in map(remotes.page, remotes.shipped()):
         for name, variable in page.settings.items():
-            yield from ("", *_comment(_reason(variable)), f"{name}={_constant(variable)}")
+            found.setdefault(name, (variable, []))[1].append(page.name)
+    return dict(sorted(found.items(), key=lambda item: item[0].partition("_")[0]))
 
 
 def _abilities(page: Page) -> str:

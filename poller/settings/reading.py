@@ -11,7 +11,7 @@ from poller import remotes
 from poller.errors import ConfigurationError
 from poller.redact import MASK
 from poller.remote import Remote
-from poller.remotes import Page
+from poller.remotes import Page, Plugin
 from poller.settings.rules import broken, doubtful
 from poller.settings.sources import ENVIRONMENT, FILE, Found, Problem, Sources
 from poller.settings.table import ENV_FILE, PREFIX, Setting
@@ -111,13 +111,13 @@ class Reading:
         value = MASK if hidden else found.text
         self.provenance[name] = Provenance(name=name, value=value, source=found.source, secret=secret)
 
-    def _page(self, where: str) -> Iterator[Page]:
+    def _page(self, where: str) -> Iterator[Page | Plugin]:
         try:
             yield remotes.find(where)
         except ConfigurationError as error:
             self._problems.extend(error.problems or [("POLLER_REMOTES", _with_hint(error))])
 
-    def _bound(self, page: Page) -> Iterator[Remote]:
+    def _bound(self, page: Page | Plugin) -> Iterator[Remote]:
         self._prefixes |= {name.partition("_")[0] + "_" for name in page.settings}
         found = dict(self._given(page))
         self._sought.update(page.settings)
@@ -130,7 +130,7 @@ class Reading:
             noted = {name for name, _ in self._problems}
             self._problems.extend(problem for problem in error.problems if problem[0] not in noted)
 
-    def _given(self, page: Page) -> Iterator[tuple[str, Found]]:
+    def _given(self, page: Page | Plugin) -> Iterator[tuple[str, Found]]:
         for name in page.settings:
             try:
                 found = self._found(name)
