@@ -169,20 +169,20 @@ class Poller:
             after = await self._changed(key, change, word)
         return after if change is not fate.cancel else await finish(self._withdrawn(after))
 
+    def fit(self, remote: str, wish: Wish) -> Wish:
+        """Check a wish for a task, and fill in what was not said; see ``Remote.fit``."""
+        return self._envoy(remote).remote.fit(wish)
+
     async def start(self, remote: str, wish: Wish, made: Callable[[Started], Order]) -> tuple[Order, bool]:
         """Start a task, and have its order durable before this returns; see ``Envoy.start``.
 
         Args:
             remote: where.
-            wish: what is wanted.
+            wish: what is wanted, as ``fit`` gave it.
             made: makes the order of it.
-
-        Raises:
-            Misfit: it cannot be started like this.
         """
         envoy = self._envoy(remote)
-        fit = envoy.remote.fit(wish)
-        kept, is_new = await finish(envoy.start(fit, lambda started: self.scheduled([made(started)])[0]))
+        kept, is_new = await finish(envoy.start(wish, lambda started: self.scheduled([made(started)])[0]))
         if is_new:
             self.added([kept])
         return kept, is_new

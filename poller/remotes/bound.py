@@ -45,6 +45,7 @@ class Binding:
 
     Attributes:
         name: the page's.
+        headers: what every request to the base has.
         url: the base, without a slash at its end.
         base: its origin.
         origins: what the operator configured.
@@ -57,7 +58,7 @@ class Binding:
 
     def __init__(self, page: Page, values: Mapping[str, str]) -> None:
         self._page = page
-        self.name = page.name
+        self.name, self.headers = page.name, page.headers
         self.settings = complete(page, values)
         prefixes = {name: value.rstrip("/") for name, value in self.settings.items()}
         self.url = self._address("base", page.base.text, prefixes).rstrip("/")

@@ -82,25 +82,26 @@ class Links:
         return Link(
             url=url,
             auth=own and rule.auth,
-            headers={name: template.text(value, values) for name, value in rule.headers.items()} if own else {},
+            headers=self._headers(rule, values) if own else {},
             extension=rule.extension,
             extensions=rule.extensions,
             unpack="gzip" if scene.word(unpack) == "gzip" else "",
-            following=partial(self._following, rule, values) if rule.next is not None else None,
+            following=partial(self._following, rule, values) if rule.next is not None or rule.following else None,
         )
+
+    def _headers(self, rule: FileRule, values: Mapping[str, Any]) -> dict[str, str]:
+        headers = {**self._binding.headers, **rule.headers}
+        return {name: template.text(value, values) for name, value in headers.items()}
 
     def _following(self, rule: FileRule, values: Mapping[str, Any], head: Head) -> Link | None:
         """Give the next part of a file that comes in parts."""
-        assert rule.next is not None  # noqa: S101 - see _link
         seen = {"status": head.status, "headers": dict(head.headers), "body": None, "vars": dict(values)}
-        found = rule.next.of(seen)
-        if isinstance(found, Mapping) and rule.path is not None and all(found.values()):
-            return self._link(
-                rule, head.url, self._binding.placed(rule.path, {**values, **found}), seen=seen, values=values
-            )
-        if isinstance(found, str) and found:
-            return self._link(rule, head.url, found, seen=seen, values=values)
-        return None
+        link = partial(self._link, rule, head.url, seen=seen, values=values)
+        if rule.following and rule.path is not None:
+            found = {name: expression.of(seen) for name, expression in rule.following.items()}
+            return link(self._binding.placed(rule.path, {**values, **found})) if all(found.values()) else None
+        address = rule.next.of(seen) if rule.next is not None else None
+        return link(address) if isinstance(address, str) and address else None
 
 
 def _listed(found: Any) -> list[str]:

@@ -38,7 +38,8 @@ class Listing:
         self._page = discovery
         self._binding = binding
         shape = discovery.call.payload.shape if discovery.call.payload is not None else None
-        self._names = frozenset({*discovery.call.address.names, *template.names(shape)})
+        params = template.names(discovery.call.params)
+        self._names = frozenset({*discovery.call.address.names, *params, *template.names(shape)})
 
     def tasks(self, wish: Mapping[str, Any], most: int) -> Conversation[Found | Answer]:
         """List tasks until there are no more, or *most* of them were found.

@@ -119,10 +119,15 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One request."""
+    """One request.
+
+    Attributes:
+        params: what is added to the address's query; what has no value is left out.
+    """
 
     method: str
     address: Address
+    params: Mapping[str, Any] = {}
     headers: Mapping[str, str] = {}
     payload: Payload | None = None
 
@@ -312,6 +317,7 @@ class FileRule(msgspec.Struct, frozen=True, kw_only=True):
         optional: whether there may be none.
         max_age: seconds for which a link is good.
         next: JMESPath over the head of a part's reply that gives the address of the next part.
+        following: the same for names in ``path``; there is a next part if every one of them has a value.
         types: media type to extension.
         extension: the extension whatever the type.
         extensions: those that a file's own name may bring.
@@ -326,6 +332,7 @@ class FileRule(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     max_age: float | None
     next: Expression | None
+    following: Mapping[str, Expression]
     types: Mapping[str, str]
     extension: str
     extensions: frozenset[str]

@@ -330,9 +330,17 @@ class _Reader:
         return Call(
             method="POST" if method == "graphql" else method.upper(),
             address=address or Address(""),
+            params=self._params(table),
             headers=table.headers("headers"),
             payload=_payload(table, graphql=method == "graphql"),
         )
+
+    def _params(self, table: Table) -> Mapping[str, Any]:
+        params = table.shape("params", {})
+        if isinstance(params, dict):
+            return params
+        table.note("is a table", "params")
+        return {}
 
     def _report(self, table: Table) -> Report | None:
         report = table.table("report")
@@ -486,7 +494,7 @@ class _Reader:
     # --- files
 
     def _files(self, *, feed: bool) -> tuple[FileRule, ...]:
-        tables = self._root.tables("file", {*self._names, "each"})
+        tables = self._root.tables("file", {*self._names, "each", *self._following()})
         if not tables and not feed and "check" in self._root and "file" not in self._root:
             check = self._root.table("check")
             last = (check.tables("then") or [check])[-1]
@@ -494,6 +502,13 @@ class _Reader:
                 self._root.note("is needed: a [[file]] table that says where a finished file is", "file")
             return ()
         return tuple(self._file(table, feed=feed) for table in tables)
+
+    def _following(self) -> Iterator[str]:
+        """Name what the parts of a file are told apart by."""
+        files = self._root.raw("file", [])
+        for file in files if isinstance(files, list) else [files]:
+            following = file.get("next") if isinstance(file, dict) else None
+            yield from following if isinstance(following, dict) else ()
 
     def _file(self, table: Table, *, feed: bool) -> FileRule:
         link, path = table.expression("link"), table.address("path")
@@ -507,7 +522,8 @@ class _Reader:
             auth=table.flag("auth", default=True),
             headers=table.headers("headers"),
             max_age=table.duration("max_age"),
-            next=table.expression("next"),
+            next=None if isinstance(table.raw("next"), dict) else table.expression("next"),
+            following=table.expressions("next") if isinstance(table.raw("next"), dict) else {},
             types=_types(table.table("types")),
             extension=_extension(table, "extension"),
             extensions=frozenset(_extensions(table)),

@@ -32,7 +32,7 @@ def request(call: Call, *, base: str, headers: Mapping[str, str], values: Mappin
     given = {name: template.text(text, values) for name, text in {**headers, **call.headers}.items()}
     content_type, body = _encoded(call.payload, values) if call.payload is not None else ("", None)
     typed = {"Content-Type": content_type} if content_type else {}
-    url = absolute(call.address.filled(values), base)
+    url = _with(absolute(call.address.filled(values), base), template.filled(call.params, values))
     named = {name: value for name, value in {"Accept": _JSON, **typed, **given}.items() if value}
     return Request(method=call.method, url=url, headers=named, body=body, **how)
 
@@ -44,6 +44,12 @@ def absolute(address: str, base: str) -> str:
     if not address or address.startswith("?"):
         return f"{base}{address}"
     return f"{base}/{address.lstrip('/')}"
+
+
+def _with(url: str, params: Mapping[str, Any]) -> str:
+    """Add parameters to an address's query."""
+    query = urlencode(list(_pairs(params)))
+    return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 
 
 def _encoded(payload: Payload, values: Mapping[str, Any]) -> tuple[str, bytes]:

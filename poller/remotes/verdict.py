@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from poller.address import bare
 from poller.outcome import Absent, Gone, NothingToFetch, NotReady, Refused, Trouble, Unknown
 from poller.remote import Answer, NeedsConfirming, Reply, judge
@@ -44,7 +46,10 @@ def answer(  # noqa: PLR0911 - one line a verdict
         seen: the reply, laid out.
         page: whose step it is.
     """
-    reason, wait = scene.reason(step.reason, seen), scene.wait(step, reply, seen)
+    wait = scene.wait(step, reply, seen)
+    if wait != reply.retry_after:
+        reply = replace(reply, retry_after=wait)
+    reason = scene.reason(step.reason, seen)
     told: dict[str, Any] = {"reason": reason, "status": reply.status, "address": bare(reply.url)}
     match name:
         case "pending":

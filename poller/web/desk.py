@@ -25,12 +25,20 @@ class Desk(Protocol):
         """
         ...
 
-    async def start(self, remote: str, wish: Wish, made: Callable[[Started], Order]) -> tuple[Order, bool]:
-        """Start a task at a remote and keep its order durably; tell whether the order is new.
+    def fit(self, remote: str, wish: Wish) -> Wish:
+        """Check a wish for a task, and fill in what was not said.
 
         Raises:
             NotFound: there is no such remote.
             Misfit: it cannot be started like this.
+        """
+        ...
+
+    async def start(self, remote: str, wish: Wish, made: Callable[[Started], Order]) -> tuple[Order, bool]:
+        """Start a task that fits at a remote and keep its order durably; tell whether the order is new.
+
+        Raises:
+            NotFound: there is no such remote.
             Busy, Declined, Unreached: the remote did not start it, or nobody knows.
             StoreError, Conflict: the order could not be kept; the hint says what became of the task.
         """

@@ -48,12 +48,12 @@ class Remotes:
         name = self._name(request, "start")
         posted = await body.read(request, START_CAP)
         if not isinstance(posted, list):
-            order, is_new = await self._desk.start(name, *self._intake.beginning(name, posted))
+            order, is_new = await self._desk.start(name, *self._beginning(name, posted))
             headers = {"Location": address(order.remote, order.task_id)}
             return respond(self._view.order(order), status=202 if is_new else 200, headers=headers)
         if not 1 <= len(posted) <= MOST_ORDERS:
             raise Refusal(422, f"a list has 1 to {MOST_ORDERS} tasks, this one {len(posted)}")
-        orders = await self._start_all(name, [self._intake.beginning(name, each) for each in posted])
+        orders = await self._start_all(name, [self._beginning(name, each) for each in posted])
         return respond({"orders": [self._view.order(order) for order in orders]}, status=202)
 
     async def tasks(self, request: web.Request) -> Answer:
@@ -92,6 +92,10 @@ class Remotes:
             return respond({"nudged": await self._desk.nudge(name, push)}, status=202)
         except Declined as error:
             raise Refusal(403, str(error), hint="send it as the remote signs it; its page says how") from None
+
+    def _beginning(self, name: str, posted: Any) -> Beginning:
+        beginning = self._intake.beginning(name, posted)
+        return beginning._replace(wish=self._desk.fit(name, beginning.wish))
 
     async def _start_all(self, name: str, beginnings: list[Beginning]) -> list[Order]:
         """Start one after the other; if one cannot be started, cancel those before it."""
