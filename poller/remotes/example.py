@@ -80,7 +80,8 @@ def failures(page: Page) -> Iterator[tuple[int, str]]:
 def first_request(remote: DeclaredRemote, task_id: str) -> Request | None:
     """Give the first thing that is asked about a task; None if nobody is."""
     try:
-        return next(remote.check(_order(remote.name, {"task_id": task_id, "context": _Anything()})))
+        context = {name: name.upper() for name in remote.needs}
+        return next(remote.check(_order(remote.name, {"task_id": task_id, "context": context})))
     except StopIteration:
         return None
 
@@ -146,16 +147,6 @@ def _order(name: str, about: Mapping[str, Any]) -> Order:
         kept=about.get("kept", {}),
         batch=about.get("batch"),
     )
-
-
-class _Anything(dict[str, Any]):
-    """A context that has whatever is looked for: its own name."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __missing__(self, name: str) -> str:
-        return name
 
 
 def _reply(value: Mapping[str, Any]) -> Reply:

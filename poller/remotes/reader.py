@@ -363,7 +363,7 @@ class _Reader:
         if "start" not in self._root:
             return {}
         table = self._root.table("start")
-        if any(method in table for method in _METHODS):
+        if not all(isinstance(table.raw(kind), dict) for kind in table) or "task_id" in table:
             return {"": self._start(self._root, "start")}
         return {kind: self._start(table, kind) for kind in table}
 
