@@ -446,6 +446,9 @@ def test_a_remote_hears_what_became_of_an_order() -> None:
     done = replace(order(context={"tell": "yes"}), state=State.DONE)
     assert it.tells(done)
     assert not it.tells(replace(order(), state=State.DONE))
+    odd = remote('[[after.done]]\nwhen = "length(task.context.n)"\npost = "a"\n[[after.done]]\npost = "b"\n' + CHECK)
+    plain = replace(order(context={"n": 7}), state=State.DONE)
+    assert [each.url[-1] for each in converse(odd.tell(plain), said())[0]] == ["b"]
     requests, answer = converse(it.tell(done), said())
     assert (json.loads(requests[0].body or b""), answer) == ({"files": [], "state": "done"}, Heard())
     assert converse(it.tell(done), said(None, 404))[1].status == 404
@@ -627,6 +630,8 @@ header = { JWTAuthorization = "Bearer {token}" }
     assert auth.refuses(said({"errors": [{"code": "EXPIRED"}]}))
     assert not auth.refuses(said({"errors": [{"code": "OTHER"}]}))
     assert not auth.refuses(said({"errors": 7}))
+    odd = remote('[auth]\nbearer = "{ACME_KEY}"\nrenew = "length(body.n) == `1`"\n' + CHECK).auth
+    assert not odd.refuses(said({"n": 7}))
     assert auth.renewable
 
 
@@ -851,7 +856,7 @@ MISTAKES = [
     ("[auth]\nhs256 = {}\n" + CHECK, "auth.hs256", "needs a secret"),
     ("[auth.login]\npost = 'l'\n" + CHECK, "auth.login", "gives a token"),
     ("[auth]\nbearer = 'x'\nbasic = { user = 'y' }\n" + CHECK, "auth", "one kind"),
-    ("allow_origins = ['https://{ACME_KYE}']\n" + CHECK, "allow_origins", "did you mean 'ACME_KEY'?"),
+    ("allow_origins = ['{+ACME_KYE}']\n" + CHECK, "allow_origins", "did you mean 'ACME_KEY'?"),
     (
         "[[file]]\nlink = 'body'\nextension = 'csv'\nextensions = ['.csv', 'zip']\n[check]\nget = 't'\nready = 'body'\n",
         "file.extension",

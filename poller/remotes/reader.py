@@ -148,9 +148,8 @@ class _Reader:
 
     def _origins(self) -> tuple[str, ...]:
         origins = self._root.texts("allow_origins")
-        for name in names(origins):
-            if name not in self._settings:
-                self._root.note(f"unknown setting {{{name}}}{meant(name, self._settings)}", "allow_origins")
+        for name in (name for origin in origins for name in Address(origin).names if name not in self._settings):
+            self._root.note(f"unknown setting {{{name}}}{meant(name, self._settings)}", "allow_origins")
         return origins
 
     def _demand_defaults(self) -> None:

@@ -56,9 +56,6 @@ class Table:
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
-    def __bool__(self) -> bool:
-        return bool(self._values)
-
     def note(self, problem: str, *names: str | int) -> None:
         """Note what is wrong with this table, or with something in it."""
         self.notes.add((*self.path, *names), problem)
