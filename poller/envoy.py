@@ -164,6 +164,7 @@ class Envoy:
             return Unreached(f"{name} lets nobody in: {reason}", hint="check its credentials: poller remotes check")
         hint = ""
         if what.startswith("start") and _is_unclear(outcome):
+            self._log.error("start_unclear", remote=name, reason=reason)  # whoever asked may have gone meanwhile
             hint = f"nobody knows whether it has started; look (poller discover {name}) before you start it again"
         return Unreached(f"{name} could not {what}: {reason}", hint=hint)
 

@@ -32,6 +32,7 @@ class Press:
         self.asked: list[str] = []
         self.started: list[Any] = []
         self.refuse: int | None = None
+        self.spared = 0
         self.base = ""
 
     def routes(self) -> dict[str, Any]:
@@ -46,7 +47,7 @@ class Press:
     async def start(self, request: web.Request) -> web.Response:
         """Start a job."""
         self.started.append(await request.json())
-        if self.refuse is not None:
+        if self.refuse is not None and len(self.started) > self.spared:
             return web.json_response({"note": "out of ink"}, status=self.refuse)
         name = f"J{len(self.started)}"
         self.phase[name] = "queued"
@@ -140,8 +141,9 @@ async def test_several_tasks_are_started_or_none(tmp_path: Path) -> None:
         status, answer = await it.post("/remotes/press/tasks", [wish, wish])
         assert (status, [order["task_id"] for order in answer["orders"]]) == (202, ["J1", "J2"])
         assert (await it.post("/remotes/press/tasks", [wish, {"input": {"template": ""}}]))[0] == 422
-        remote.refuse = 422
-        assert (await it.post("/remotes/press/tasks", [wish]))[0] == 422
+        remote.refuse, remote.spared = 422, 3
+        assert (await it.post("/remotes/press/tasks", [{**wish, "batch": "C"}, {**wish, "batch": "C"}]))[0] == 422
+        assert (await it.get("/batches/C"))[1]["counts"]["canceled"] == 1
         status, batch = await it.get("/batches/B")
         assert (status, batch["status"], batch["total"], batch["counts"]["pending"]) == (200, "pending", 2, 2)
 

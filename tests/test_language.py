@@ -37,7 +37,7 @@ from poller.remote import (
     Token,
     Wish,
 )
-from poller.remotes import example, expression, lines, request, scene, template
+from poller.remotes import example, expression, lines, request, scene, stamp, template
 from poller.remotes.declared import DeclaredRemote
 from poller.remotes.plugin import Plugin
 from tests.test_declared import converse
@@ -131,6 +131,25 @@ def test_the_remote_s_own_clock_can_be_kept() -> None:
     assert scene.date("Sun, 01 Nov 2026 10:00:00 GMT") == "2026-11-01T10:00:00.000Z"
     assert scene.date("Sunday, 01-Nov-26 10:00:00 GMT") == "2026-11-01T10:00:00.000Z"
     assert (scene.date("soon"), scene.date(None)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("task_id", "moment"),
+    [
+        ("auto-01HF7YAT00ABCDEFGHJKMNPQRS", 1_700_000_000.0),
+        ("01hf7yat00abcdefghjkmnpqrs", 1_700_000_000.0),
+        ("018bcfe5-6800-7abc-8def-0123456789ab", 1_700_000_000.0),
+        ("04afc000-833b-11ee-8def-0123456789ab", 1_700_000_000.0),
+        ("1ee833b0-4afc-6000-8def-0123456789ab", 1_700_000_000.0),
+        ("84ad7436-0bd4-4ba2-bd0f-2d4c4b3f3b1c", None),
+        ("batch_01", None),
+        ("8ZZZZZZZZZZZZZZZZZZZZZZZZZ", None),
+    ],
+)
+def test_a_task_id_may_tell_when_it_was_made(task_id: str, moment: float | None) -> None:
+    """ULIDs and the UUIDs that have a time in them."""
+    found = stamp.made_at(task_id)
+    assert found == (moment if moment is None else pytest.approx(moment, abs=1e-3))
 
 
 def test_an_expression_that_cannot_be_computed_is_null() -> None:

@@ -8,7 +8,7 @@ replies gave to ``keep``. Verdicts and values are JMESPath over::
     headers   its headers, names in lower case
     body      its body, if that is JSON, else null
     date      when the remote's own clock says that it answered, as 2026-11-29T08:00:00.000Z
-    task      {id, batch, context, created_at}
+    task      {id, batch, context, created_at, made_at}; the last is what the ID itself tells, if it does
     vars      what was kept of earlier replies
     input     what a start was given
 

@@ -13,8 +13,11 @@ from poller.order import Order
 from poller.remote import Reply
 from poller.remotes.expression import Expression
 from poller.remotes.page import Step
+from poller.remotes.stamp import made_at
 
 _WORD_CHARACTERS = 64
+_FAR = 4e9
+"""Epoch seconds: an ID that was made after this is none that tells its time."""
 _TOLD = ("message", "detail", "description", "error", "title", "reason", "code", "err")
 """Members of an object that say what went wrong, the most telling first."""
 
@@ -32,8 +35,13 @@ def scene(reply: Reply, **more: Any) -> dict[str, Any]:
 
 def task(order: Order) -> dict[str, Any]:
     """Lay out an order."""
-    created_at = units.iso(order.created_at)
-    return {"id": order.task_id, "batch": order.batch, "context": order.context, "created_at": created_at}
+    return {
+        "id": order.task_id,
+        "batch": order.batch,
+        "context": order.context,
+        "created_at": units.iso(order.created_at),
+        "made_at": _made_at(order.task_id),
+    }
 
 
 def as_json(body: bytes) -> Any:
@@ -102,6 +110,12 @@ def _told(value: Any) -> str:
     if isinstance(value, Mapping):
         return next((text for name in _TOLD if (text := _told(value.get(name)))), "")
     return value if isinstance(value, str) else ""
+
+
+@lru_cache(maxsize=1024)
+def _made_at(task_id: str) -> str | None:
+    moment = made_at(task_id)
+    return units.iso(moment) if moment is not None and 0 < moment < _FAR else None
 
 
 @lru_cache(maxsize=16)
