@@ -287,7 +287,7 @@ def _errands(crew: _Crew, settings: Settings, store: Store, bus: Bus) -> Iterato
             bus.tell(kept, Event(at=kept.created_at, event="added", next_at=kept.due_at))
             crew.lane.wake()
 
-    patience = remote.pacing.deadline or settings.deadline
+    patience = min(settings.deadline, remote.pacing.deadline or settings.deadline)
     watcher = Watcher(remote=remote, asker=crew.asker, store=store, add=add, patience=patience, now=time.time)
     yield watcher.run
 
@@ -302,7 +302,7 @@ async def _keep(pace: Pace, store: Store, remote: str) -> None:
 def _terms(remote: Remote, deadline: float) -> Terms:
     """Say what a remote's orders are like."""
     return Terms(
-        patience=remote.pacing.deadline or deadline,
+        patience=min(deadline, remote.pacing.deadline or deadline),
         title=remote.title,
         needs=remote.needs,
         abilities=remote.abilities,

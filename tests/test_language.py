@@ -281,6 +281,8 @@ def test_an_address_says_what_it_lacks() -> None:
     assert repr(address) == "Address('a/{b}{?c,d*}')"
     assert address.filled({"b": 1, "d": {"x[gte]": 2}}) == "a/1?x%5Bgte%5D=2"
     assert address.filled({"b": [1, True]}) == "a/1,true"
+    assert template.Address("{+b}/x").filled({"b": "https://x.example/"}) == "https://x.example/x"
+    assert template.Address("{+b}").filled({"b": "https://x.example/"}) == "https://x.example/"
     with pytest.raises(template.Incomplete, match=r"needs {b}"):
         address.filled({})
     with pytest.raises(template.Incomplete, match="climb"):

@@ -42,6 +42,7 @@ class Address:
             raise ValueError("is no URI Template (RFC 6570): its braces do not make expressions")
         self._parsed = uritemplate.URITemplate(text)
         self.names = tuple(dict.fromkeys(self._parsed.variable_names))
+        self._prefixes = frozenset(name for name in self.names if f"{{+{name}}}/" in text)
         self.needed = tuple(dict.fromkeys(_needed(self._parsed)))
 
     def __repr__(self) -> str:
@@ -54,6 +55,7 @@ class Address:
             Incomplete: a value is missing, climbs, or is no text that an address can hold.
         """
         found = {name: _plain(look_up(name, values)) for name in self.names}
+        found |= {name: found[name].rstrip("/") for name in self._prefixes if isinstance(found[name], str)}
         for name in self.needed:
             if found[name] in (None, ""):
                 raise Incomplete(f"the address {self.text} needs {{{name}}}, and there is none")
