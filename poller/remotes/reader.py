@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,46 +10,36 @@ import msgspec
 from poller.errors import ConfigurationError
 from poller.remote import Caps, Pacing
 from poller.remotes.expression import Expression, arithmetic_is_known
+from poller.remotes.filerules import file
 from poller.remotes.lines import Path, dotted, line_of, lines
 from poller.remotes.page import (
     NAMED,
     SHORTHANDS,
-    VERDICTS,
     After,
     Call,
-    Credentials,
     Discovery,
     Example,
     Feed,
     FileRule,
     Input,
-    Login,
     Nudge,
-    OAuth2,
     Page,
-    Payload,
-    Report,
-    Signed,
     Start,
-    Static,
     Step,
     Variable,
-    Verdict,
 )
+from poller.remotes.steps import call, step
 from poller.remotes.table import Notes, Table, meant
-from poller.remotes.template import Address, names
+from poller.remotes.template import Address
+from poller.remotes.ways import credentials
 
 T = TypeVar("T")
 
-_METHODS = ("get", "post", "put", "patch", "delete", "graphql")
-_CREDENTIALS = ("header", "bearer", "basic", "oauth2", "login", "hs256", "none")
 _ORDER = ("task_id", "batch", "context.")
 _LEAST_CONNECTIONS = 2
 """A question and a download: one must not wait for the other."""
-_EXTENSION = re.compile(r"\.[a-z0-9]{1,8}")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _WISHES = {"required": Input(required=True), "optional": Input()}
-_BEARER = {"Authorization": "Bearer {token}"}
 _STEPS = ("start", "check", "confirm", "cancel")
 
 
@@ -116,7 +106,7 @@ class _Reader:
             caps=self._caps(root.table("limits")),
             allow_origins=self._origins(),
             settings=self._settings,
-            credentials=tuple(map(self._credentials, root.tables("auth", self._settings))),
+            credentials=tuple(credentials(table, self._settings) for table in root.tables("auth", self._settings)),
             check=check,
             confirm=self._one("confirm"),
             cancel=self._one("cancel"),
@@ -175,98 +165,6 @@ class _Reader:
         table.close()
         return caps
 
-    # --- how to be let in
-
-    def _credentials(self, table: Table) -> Credentials:
-        kinds = [name for name in _CREDENTIALS if name in table]
-        if len(kinds) != 1:
-            table.note(f"has one kind of credentials: {', '.join(_CREDENTIALS)}")
-        table.allow(*_CREDENTIALS)
-        kind = kinds[0] if kinds else "header"
-        known = frozenset({*self._settings, "token"})
-        credentials = Credentials(
-            kind=getattr(self, f"_{kind}")(table, known),
-            renew=table.expression("renew"),
-            settings=frozenset(names(table.raw(kind))) & frozenset(self._settings)
-            | self._in_addresses(table.raw(kind)),
-        )
-        table.close()
-        return credentials
-
-    def _in_addresses(self, shape: Any) -> frozenset[str]:
-        """Name the settings that the addresses in a shape use in their own way of writing braces."""
-        texts = [shape] if isinstance(shape, str) else list(_texts(shape))
-        found = {name for text in texts for name in re.findall(r"\{[+#]?([A-Z][A-Z0-9_]*)\}", text)}
-        return frozenset(found) & frozenset(self._settings)
-
-    def _none(self, table: Table, _known: Collection[str]) -> Static:
-        table.flag("none", default=True)
-        return Static()
-
-    def _header(self, table: Table, _known: Collection[str]) -> Static:
-        return Static(headers=table.headers("header"))
-
-    def _bearer(self, table: Table, _known: Collection[str]) -> Static:
-        return Static(headers={"Authorization": f"Bearer {table.shape('bearer', '')}"})
-
-    def _basic(self, table: Table, _known: Collection[str]) -> Static:
-        basic = table.table("basic")
-        static = Static(user=str(basic.shape("user", "")), password=str(basic.shape("password", "")))
-        if not static.user:
-            basic.note("needs a user")
-        basic.close()
-        return static
-
-    def _oauth2(self, table: Table, known: Collection[str]) -> OAuth2:
-        oauth2 = table.table("oauth2")
-        extra = {
-            name: oauth2.shape(name) for name in ("audience", "scope", "refresh_token", "resource") if name in oauth2
-        }
-        for name in ("token_url", "client_id", "client_secret"):
-            if not oauth2.text(name):
-                oauth2.note(f"needs {name}")
-        found = OAuth2(
-            token_url=oauth2.address("token_url") or Address(""),
-            client_id=str(oauth2.shape("client_id", "")),
-            client_secret=str(oauth2.shape("client_secret", "")),
-            grant=oauth2.choice("grant", ("client_credentials", "refresh_token")),
-            send=oauth2.choice("send", ("form", "json")),
-            client=oauth2.choice("client", ("body", "basic")),
-            extra=extra,
-            headers=oauth2.headers("header", known) or _BEARER,
-        )
-        oauth2.close()
-        return found
-
-    def _login(self, table: Table, known: Collection[str]) -> Login:
-        login = table.table("login")
-        found = Login(
-            call=self._call(login),
-            token=login.expression("token"),
-            cookie=login.text("cookie"),
-            expires_in=login.expression("expires_in"),
-            lifetime=login.duration("lifetime"),
-            denied=login.expression("denied"),
-            headers=login.headers("header", known) or _BEARER,
-        )
-        if (found.token is None) is (not found.cookie):
-            login.note("gives a token (JMESPath) or a cookie (its name)")
-        login.close()
-        return found
-
-    def _hs256(self, table: Table, known: Collection[str]) -> Signed:
-        signed = table.table("hs256")
-        found = Signed(
-            secret=str(signed.shape("secret", "")),
-            claims=dict(signed.shape("claims", {})),
-            lifetime=signed.duration("lifetime") or 300.0,
-            headers=signed.headers("header", known) or _BEARER,
-        )
-        if not found.secret:
-            signed.note("needs a secret")
-        signed.close()
-        return found
-
     # --- steps
 
     def _check(self) -> Step:
@@ -274,89 +172,19 @@ class _Reader:
         if "check" not in self._root:
             table.note("is needed: how to ask about a task; or a [feed], where there are no tasks")
             return Step(call=Call(method="GET", address=Address("")))
-        step = self._step(table, questioning=True)
-        if not {"ready", "done"} & {verdict.name for verdict in step.verdicts}:
+        read = step(table, questioning=True)
+        if not {"ready", "done"} & {verdict.name for verdict in read.verdicts}:
             table.note("needs a verdict that ends well: ready, or done where there is no file")
         table.close()
-        return step
+        return read
 
     def _one(self, name: str) -> Step | None:
         if name not in self._root:
             return None
         table = self._root.table(name, self._names)
-        step = self._step(table)
+        read = step(table)
         table.close()
-        return step
-
-    def _step(self, table: Table, *, questioning: bool = False) -> Step:
-        verdicts = tuple(self._verdicts(table))
-        word = table.expression("word")
-        if word is None and any(verdict.words for verdict in verdicts):
-            table.note("a verdict that is a list of words needs word: where in the reply the word is")
-        return Step(
-            call=self._call(table),
-            word=word,
-            verdicts=verdicts,
-            compared=_compared(word, verdicts),
-            keep=table.expressions("keep"),
-            reason=table.expression("reason"),
-            progress=table.expression("progress"),
-            retry_after=table.expression("retry_after"),
-            report=self._report(table) if questioning and "report" in table else None,
-            then=tuple(map(self._then, table.tables("then"))) if questioning else (),
-        )
-
-    def _then(self, table: Table) -> Step:
-        step = self._step(table)
-        table.close()
-        return step
-
-    def _verdicts(self, table: Table) -> Iterator[Verdict]:
-        for name in table:
-            if name in VERDICTS and isinstance(table.raw(name), list):
-                yield Verdict(name=name, words=frozenset(map(_word, table.raw(name))))
-            elif name in VERDICTS and (when := table.expression(name)) is not None:
-                yield Verdict(name=name, when=when)
-        table.allow(*VERDICTS)
-
-    def _call(self, table: Table) -> Call:
-        methods = [method for method in _METHODS if method in table]
-        if len(methods) != 1:
-            table.note(f"has one address: {', '.join(_METHODS[:-1])} or graphql")
-        method = methods[0] if methods else "get"
-        table.allow(*_METHODS)
-        address = table.address(method) if methods else None
-        return Call(
-            method="POST" if method == "graphql" else method.upper(),
-            address=address or Address(""),
-            params=self._params(table),
-            headers=table.headers("headers"),
-            payload=_payload(table, graphql=method == "graphql"),
-        )
-
-    def _params(self, table: Table) -> Mapping[str, Any]:
-        params = table.shape("params", {})
-        if isinstance(params, dict):
-            return params
-        table.note("is a table", "params")
-        return {}
-
-    def _report(self, table: Table) -> Report | None:
-        report = table.table("report")
-        called = any(method in report for method in _METHODS)
-        found = Report(
-            link=report.expression("link"),
-            text=report.expression("text"),
-            after=report.text("after"),
-            call=self._call(report) if called else None,
-            reason=report.expression("reason"),
-        )
-        if (found.text is None) is not (not found.after):
-            report.note("needs both text and after: the address comes after those words of that text")
-        elif sum((found.link is not None, found.text is not None, called)) != 1:
-            report.note("is at a link (JMESPath), in a text after some words, or had by a request of its own")
-        report.close()
-        return found
+        return read
 
     def _starts(self) -> Mapping[str, Start]:
         if "start" not in self._root:
@@ -375,7 +203,7 @@ class _Reader:
         if task_id is None:
             table.note("needs task_id: where in the reply the remote's name for the task is", "task_id")
         start = Start(
-            step=self._step(table),
+            step=step(table),
             task_id=task_id or Expression("body"),
             inputs=inputs,
             idempotent=table.flag("idempotent", default=False),
@@ -396,7 +224,7 @@ class _Reader:
         if items is None or task_id is None:
             table.note("needs items (the list in a reply) and task_id (of one item)")
         discovery = Discovery(
-            call=self._call(table),
+            call=call(table),
             items=items or Expression("body"),
             task_id=task_id or Expression("id"),
             only=self._item(table, "only"),
@@ -486,7 +314,7 @@ class _Reader:
         return {state: tellings for state, tellings in found.items() if tellings}
 
     def _telling(self, table: Table) -> After:
-        after = After(call=self._call(table), when=table.expression("when"))
+        after = After(call=call(table), when=table.expression("when"))
         table.close()
         return after
 
@@ -500,37 +328,14 @@ class _Reader:
             if "ready" in last or "done" not in last:
                 self._root.note("is needed: a [[file]] table that says where a finished file is", "file")
             return ()
-        return tuple(self._file(table, feed=feed) for table in tables)
+        return tuple(file(table, feed=feed) for table in tables)
 
     def _following(self) -> Iterator[str]:
         """Name what the parts of a file are told apart by."""
         files = self._root.raw("file", [])
-        for file in files if isinstance(files, list) else [files]:
-            following = file.get("next") if isinstance(file, dict) else None
+        for each in files if isinstance(files, list) else [files]:
+            following = each.get("next") if isinstance(each, dict) else None
             yield from following if isinstance(following, dict) else ()
-
-    def _file(self, table: Table, *, feed: bool) -> FileRule:
-        link, path = table.expression("link"), table.address("path")
-        if link is None and path is None and not feed:
-            table.note("needs a link (JMESPath) or a path (URI Template)")
-        rule = FileRule(
-            link=link,
-            path=path,
-            each=table.expression("each"),
-            optional=table.flag("optional", default=False),
-            auth=table.flag("auth", default=True),
-            headers=table.headers("headers"),
-            max_age=table.duration("max_age"),
-            next=None if isinstance(table.raw("next"), dict) else table.expression("next"),
-            following=table.expressions("next") if isinstance(table.raw("next"), dict) else {},
-            types=_types(table.table("types")),
-            extension=_extension(table, "extension"),
-            extensions=frozenset(_extensions(table)),
-            unpack=table.expression("unpack"),
-            unframed=table.choice("unframed", ("twice", "refuse", "trust")),
-        )
-        table.close()
-        return rule
 
 
 def _variable(table: Table, name: str) -> Variable:
@@ -574,65 +379,9 @@ def _kept(tables: Any) -> Iterator[str]:
             )
 
 
-def _texts(shape: Any) -> Iterator[str]:
-    if isinstance(shape, str):
-        yield shape
-    for value in shape.values() if isinstance(shape, dict) else shape if isinstance(shape, list) else ():
-        yield from _texts(value)
-
-
-def _word(value: Any) -> str:
-    """Write a word as replies are compared with it: in small letters, be it a text, a number, or true."""
-    return value.lower() if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-def _compared(word: Expression | None, verdicts: tuple[Verdict, ...]) -> tuple[Expression, ...]:
-    if word is not None:
-        return (word,)
-    found = {path.text: path for verdict in verdicts if verdict.when for path in verdict.when.compared()}
-    return tuple(found.values())
-
-
-def _payload(table: Table, *, graphql: bool) -> Payload | None:
-    kinds = [kind for kind in ("json", "form", "multipart") if kind in table]
-    if graphql:
-        document = table.text("query")
-        if not document:
-            table.note("needs query: the GraphQL document")
-        if kinds:
-            table.note(f"a GraphQL request has variables, and no {kinds[0]}", kinds[0])
-        return Payload(kind="graphql", shape=table.shape("variables", {}), document=document)
-    if len(kinds) > 1:
-        table.note(f"has one body: {' or '.join(kinds)}")
-    if kinds and kinds[0] != "json" and not isinstance(table.raw(kinds[0]), dict):
-        table.note("is a table", kinds[0])
-        return None
-    return Payload(kind=kinds[0], shape=table.shape(kinds[0])) if kinds else None
-
-
 def _first(table: Table) -> int:
     first = table.number("first_page", least=0)
     return 1 if first is None else first
-
-
-def _types(table: Table) -> dict[str, str]:
-    return {media_type.lower(): _extension(table, media_type) for media_type in table}
-
-
-def _extension(table: Table, name: str) -> str:
-    extension = table.raw(name, "")
-    if extension == "" or (isinstance(extension, str) and _EXTENSION.fullmatch(extension)):
-        return str(extension)
-    table.note("an extension is a dot and up to eight small letters or digits", name)
-    return ""
-
-
-def _extensions(table: Table) -> Iterator[str]:
-    for extension in table.texts("extensions"):
-        if _EXTENSION.fullmatch(extension):
-            yield extension
-        else:
-            table.note("an extension is a dot and up to eight small letters or digits", "extensions")
 
 
 def _example(table: Table) -> Example:
