@@ -19,13 +19,13 @@ from poller.digest import Tally
 from poller.keyring import Keyring
 from poller.outcome import Locked, Outcome, Trouble
 from poller.patience import Patience
+from poller.promise import is_strong
 from poller.remote import Aborted, Auth, Conversation, Denied, Link, Remote, Reply, Request, Token, retry_after
 from poller.wire import Wire
 
 T = TypeVar("T")
 
 _OK, _UNAUTHORIZED = 200, 401
-_SAFE = frozenset({"GET", "HEAD"})
 _HICCUPS = frozenset({408, 425, 429, 502, 503, 504})
 _TRIES = 3
 _LONGEST_HICCUP = 5.0
@@ -125,7 +125,7 @@ class Client:
         """Get the reply to one request, riding out hiccups if asking twice does no harm."""
         try:
             with self._patience.limit():
-                return await (self._calmly if _may_be_repeated(request) else self._reply)(request)
+                return await (self._calmly if request.repeatable else self._reply)(request)
         except _Hiccup as hiccup:
             return hiccup.settled()
         except TimeoutError:
@@ -174,8 +174,8 @@ class Client:
     async def _read(self, request: Request, body: Body) -> Reply:
         with body:
             content, sha256 = b"", ""
-            if request.digest and body.status == _OK:
-                sha256 = "" if _names_its_bytes(body) else await _digested(body)
+            if request.digest and body.status == _OK and not _is_json(body):
+                sha256 = "" if is_strong(body.headers.get("etag", "")) else await _digested(body)
             else:
                 content = await body.read(_REPLY_BYTES)
             return Reply(
@@ -256,13 +256,9 @@ class _Hiccup(Exception):  # noqa: N818 - it may well end in a reply
         return self.seen
 
 
-def _may_be_repeated(request: Request) -> bool:
-    return request.method in _SAFE if request.again is None else request.again
-
-
-def _names_its_bytes(body: Body) -> bool:
-    """Tell whether a reply has an entity tag that no other bytes have (RFC 9110, 8.8.3)."""
-    return body.headers.get("etag", "").startswith('"')
+def _is_json(body: Body) -> bool:
+    """Tell whether a reply is one to be read, whatever was expected of it."""
+    return body.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 async def _digested(body: Body) -> str:

@@ -80,9 +80,9 @@ class Envoy:
         await self._demand_room()
         self._starting += 1
         try:
-            started = await self._asker.ask(self.remote.start(wish))
+            started = await self._ask(self.remote.start(wish))
             if not isinstance(started, Started):
-                raise self._failed("start the task", started)
+                raise self._failed("start the task", started, kind=wish.kind)
             return await self._record(made(started))
         finally:
             self._starting -= 1
@@ -93,7 +93,7 @@ class Envoy:
             return None
         try:
             async with asyncio.timeout(_PATIENCE):
-                heard = await self._asker.ask(self.remote.cancel(order))
+                heard = await self._ask(self.remote.cancel(order))
         except TimeoutError:
             heard = Trouble(reason=f"it did not answer within {_PATIENCE:.0f} s")
         if isinstance(heard, Heard | NothingToFetch):
@@ -120,7 +120,7 @@ class Envoy:
             Declined: it is not the remote's.
             Unreached: that cannot be told at present.
         """
-        nudged = await self._asker.ask(self.remote.heed(push, self._now()))
+        nudged = await self._ask(self.remote.heed(push, self._now()))
         if isinstance(nudged, Nudged):
             return nudged
         raise self._failed("be recognised", nudged)
@@ -136,10 +136,13 @@ class Envoy:
             raise Busy(f"{self.remote.name} takes {takes} at a time", hint=hint)
 
     async def _record(self, order: Order) -> tuple[Order, bool]:
-        """Record an order, or have its task canceled again."""
+        """Record an order, or have its task canceled again: unless it is one of which there is an order already."""
         try:
             [(kept, is_new)] = await self._store.add([order])
-        except (StoreError, Conflict) as error:
+        except Conflict as error:
+            hint = f"{order.remote} calls it {order.task_id!r}, of which there is an order that asks for something else"
+            raise Conflict(str(error), hint=hint) from None
+        except StoreError as error:
             event = await self.cancel(order)
             gone = event is not None and event.event == "canceled_there"
             became = "was canceled again" if gone else f"could not be canceled{_because(event)}"
@@ -155,16 +158,25 @@ class Envoy:
             raise type(error)(f"the order could not be recorded: {error}", hint=hint) from None
         return kept, is_new
 
-    def _failed(self, what: str, outcome: object) -> Declined | Unreached:
+    async def _ask(self, conversation: Conversation[T]) -> T | Outcome:
+        """Carry out a conversation; one that breaks is told as trouble."""
+        try:
+            return await self._asker.ask(conversation)
+        except Exception as error:
+            self._log.exception("conversation_failed", remote=self.remote.name)
+            return Trouble(reason=f"an error of our own: {type(error).__name__}: {error}")
+
+    def _failed(self, what: str, outcome: object, **more: str) -> Declined | Unreached:
         """Say why a remote did not do what it was asked."""
         reason, name = self._said(outcome), self.remote.name
         if isinstance(outcome, _NO):
             return Declined(f"{name} does not {what}: {reason}")
         if isinstance(outcome, Locked):
-            return Unreached(f"{name} lets nobody in: {reason}", hint="check its credentials: poller remotes check")
+            return Unreached(f"{name} lets nobody in: {reason}", hint="see what it says: poller remotes try")
         hint = ""
         if what.startswith("start") and _is_unclear(outcome):
-            self._log.error("start_unclear", remote=name, reason=reason)  # whoever asked may have gone meanwhile
+            # Whoever asked may have gone meanwhile.
+            self._log.error("start_unclear", remote=name, reason=reason, **more)
             hint = f"nobody knows whether it has started; look (poller discover {name}) before you start it again"
         return Unreached(f"{name} could not {what}: {reason}", hint=hint)
 
@@ -175,7 +187,7 @@ class Envoy:
 def _is_unclear(outcome: object) -> bool:
     """Tell whether a request may have been taken though its answer was no good."""
     status = outcome.status if isinstance(outcome, Setback) else None
-    return status is None or status >= _SERVER_ERROR or status < 300  # noqa: PLR2004 - RFC 9110
+    return status is None or status >= _SERVER_ERROR or status < 400  # noqa: PLR2004 - RFC 9110
 
 
 def _because(event: Event | None) -> str:

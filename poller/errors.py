@@ -61,5 +61,9 @@ class Unreached(PollerError):  # noqa: N818
     """A remote could not be asked, or nobody knows what came of it."""
 
 
+class Stopping(PollerError):  # noqa: N818
+    """The poller is about to stop, and begins nothing that could not be ended."""
+
+
 class Busy(PollerError):  # noqa: N818
     """A remote takes no more tasks at present."""

@@ -115,6 +115,10 @@ class Response:
         return False
 
 
+def _is_kept(connection: Connection) -> bool:
+    return isinstance(connection.protocol, _Handler) and connection.protocol.used
+
+
 class _Handler(ResponseHandler):
     """Lets a reply that cannot have a body (RFC 9112, 6.3) have none, whatever follows its head.
 
@@ -188,9 +192,18 @@ class Exchange:
         await self._names.close()
 
     async def send(
-        self, method: str, url: str, origin: Origin, headers: Mapping[str, str], body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        origin: Origin,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        *,
+        again: bool = True,
     ) -> Response:
         """Send a request and wait for the head of the reply.
+
+        What may not be sent twice goes over a connection of its own: a kept one may close at the same moment.
 
         Args:
             method: HTTP method, in capitals.
@@ -198,6 +211,7 @@ class Exchange:
             origin: the address's own.
             headers: of this request.
             body: what to send after the head.
+            again: whether it may be sent twice.
 
         Raises:
             aiohttp.ClientError, Unreadable, OSError, TimeoutError, ValueError: what comes from below.
@@ -206,11 +220,13 @@ class Exchange:
         fields = _fields(origin, self._headers, (*headers.items(), *_framing(method, headers, body)))
         sent = _head(method, _target(url), fields) + (body or b"")
         connection = await self._connector.connect(door, [], self._timeout)
-        kept = isinstance(connection.protocol, _Handler) and connection.protocol.used
+        while (kept := _is_kept(connection)) and not again:
+            connection.close()
+            connection = await self._connector.connect(door, [], self._timeout)
         try:
             return await self._once(connection, method, sent)
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            if method != "GET" or not kept:
+            if not kept:
                 raise
         connection = await self._connector.connect(door, [], self._timeout)
         return await self._once(connection, method, sent)  # RFC 9112, 9.3.1: a kept one may close at any time

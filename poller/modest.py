@@ -1,6 +1,7 @@
 """What a remote written in Python begins with: it can be asked, and everything else it politely refuses."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from poller.address import Origin
@@ -41,7 +42,7 @@ class Modest:
     needs: frozenset[str] = frozenset()
     watched: float | None = None
 
-    @property
+    @cached_property
     def origins(self) -> frozenset[Origin]:
         """Its own, and no others."""
         return frozenset({self.base})

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from poller import order as fate
 from poller.doubt import Doubts
 from poller.envoy import Envoy
-from poller.errors import Conflict, NotFound, Stale, StoreError, StoreUnavailable
+from poller.errors import Conflict, NotFound, Stale, Stopping, StoreError, StoreUnavailable
 from poller.event import Event
 from poller.lane import Lane
 from poller.order import Key, Order, State
@@ -18,6 +18,9 @@ from poller.remote import Found, Push, Started, Wish
 from poller.shield import finish
 from poller.store import Query, Store
 from poller.tidings import Heralds
+from poller.turns import Turns
+
+T = TypeVar("T")
 
 _TIDY_EVERY = 3600.0
 _TIDY_AT_MOST_EVERY = 1.0
@@ -62,6 +65,8 @@ class Poller:
         self._heralds = heralds or Heralds({})
         self._errands = errands
         self._echoes: set[asyncio.Task[None]] = set()
+        self._begun: set[asyncio.Task[Any]] = set()
+        self._turns = Turns()
         self._store = store
         self._tell = tell
         self._doubts = Doubts(store=store, tell=tell)
@@ -113,8 +118,8 @@ class Poller:
         """Wait for what is under way; interrupt what takes longer than the grace."""
         try:
             async with asyncio.timeout(self._grace):
-                while steps := self._steps():
-                    await asyncio.wait(steps)
+                while under_way := [*self._steps(), *self._begun]:
+                    await asyncio.wait(under_way)
         except TimeoutError:
             self.abandon()
 
@@ -128,6 +133,9 @@ class Poller:
         """Interrupt what is under way; it is due again at the next start and has spent nothing."""
         for step in self._steps():
             step.cancel()
+        for begun in self._begun:
+            self._log.error("given_up", hint="a start or a cancellation was cut short; look what the remote made of it")
+            begun.cancel()
 
     def wake(self) -> None:
         """Look again at what is due."""
@@ -165,9 +173,10 @@ class Poller:
         now = change(await self._get(key), self._now())  # a command that is refused disturbs nobody
         if lane is not None and change is fate.check and lane.attends(key):
             return now
-        async with lane.withheld(key) if lane is not None else nullcontext():
-            after = await self._changed(key, change, word)
-        return after if change is not fate.cancel else await finish(self._withdrawn(after))
+        async with self._turns.of(key):
+            async with lane.withheld(key) if lane is not None else nullcontext():
+                after = await self._changed(key, change, word)
+            return after if change is not fate.cancel else await self._to_its_end(self._withdrawn(after))
 
     def fit(self, remote: str, wish: Wish) -> Wish:
         """Check a wish for a task, and fill in what was not said; see ``Remote.fit``."""
@@ -182,7 +191,10 @@ class Poller:
             made: makes the order of it.
         """
         envoy = self._envoy(remote)
-        kept, is_new = await finish(envoy.start(wish, lambda started: self.scheduled([made(started)])[0]))
+        if self.draining:
+            raise Stopping("poller is about to stop", hint="start it again later: nothing was started")
+        starting = envoy.start(wish, lambda started: self.scheduled([made(started)])[0])
+        kept, is_new = await self._to_its_end(starting)
         if is_new:
             self.added([kept])
         return kept, is_new
@@ -208,6 +220,13 @@ class Poller:
             self._echoes.add(echo)
             echo.add_done_callback(self._echoes.discard)
         return len(known)
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what must not be left half done, whoever hangs up meanwhile; a stop waits for it."""
+        task = asyncio.create_task(work)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return await finish(task)
 
     async def _waiting(self, remote: str) -> list[Key]:
         query = Query(states=frozenset({State.PENDING}), remote=remote, sort="due_at", limit=_MOST_NUDGED)

@@ -109,12 +109,17 @@ _SETTLED = 60.0
 """Seconds after which a file that is changed again gets another time, whatever its clock's steps."""
 
 
+def is_strong(etag: str) -> bool:
+    """Tell whether an entity tag names these very bytes (RFC 9110, 8.8.3)."""
+    return _STRONG.fullmatch(etag) is not None
+
+
 def _validator(headers: Mapping[str, str]) -> str | None:
     """Find what names the bytes of a 200, unless the remote serves no ranges."""
     if headers.get("accept-ranges", "").strip().lower() == "none":
         return None
     if etag := headers.get("etag"):
-        return etag if _STRONG.fullmatch(etag) else None
+        return etag if is_strong(etag) else None
     changed = headers.get("last-modified")
     return changed if changed and _age(changed, headers.get("date")) >= _SETTLED else None
 

@@ -69,6 +69,10 @@ class Redactor:
         text = _BEARER.sub(rf"\1\2{MASK}", text)
         return self._hidden(text)
 
+    def hide(self, text: str, *, limit: int) -> str:
+        """Hide known secrets in a text of our own making, and leave the rest as it is, queries too."""
+        return self._hidden(text)[:limit]
+
     def __call__(self, text: str, *, limit: int = 500) -> str:
         """Make one printable line of *text*, at most *limit* characters."""
         line = _CONTROL.sub(" ", self.mask(text[:_READ]))

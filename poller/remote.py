@@ -26,6 +26,8 @@ from poller.outcome import Absent, Gone, NothingToFetch, NotReady, Outcome, Refu
 
 T = TypeVar("T")
 
+_SAFE = frozenset({"GET", "HEAD"})
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request.
@@ -44,6 +46,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     auth: bool = True
     again: bool | None = None
     digest: bool = False
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent twice."""
+        return self.method in _SAFE if self.again is None else self.again
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

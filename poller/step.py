@@ -243,13 +243,18 @@ class Course:
         kept = None if event.event in QUIET else event
         if after.state is State.PENDING:
             await self._store.save(after, kept, durable=False)  # one that is lost costs an early question
-        elif (tidings := self._heralds.of(after)) is not None:
-            await tidings.owe(after)
-            await complete(self.doubts.save(after, kept))
-            tidings.saved()
         else:
-            await complete(self.doubts.save(after, kept))
+            await complete(self._concluded(after, kept))
         self._tell(after, event)
+
+    async def _concluded(self, after: Order, kept: Event | None) -> None:
+        """Save an order that has come to rest, and have its remote hear of it if that wants to."""
+        tidings = self._heralds.of(after)
+        if tidings is not None:
+            await tidings.owe(after)
+        await self.doubts.save(after, kept)
+        if tidings is not None:
+            tidings.saved()
 
     def _seen(self, order: Order, answer: Answer | Outcome) -> Order:
         """Learn when a task ended, the first time that is seen."""

@@ -12,8 +12,8 @@ import msgspec
 from poller.client import Client
 from poller.order import Order
 from poller.outcome import Outcome, Setback, Unknown
-from poller.redact import Redactor
-from poller.remote import Aborted, Answer, Conversation, Denied, Ready, Remote, Reply, Request
+from poller.redact import MASK, Redactor
+from poller.remote import Aborted, Answer, Auth, Conversation, Denied, Link, Ready, Remote, Reply, Request, Token
 from poller.remotes.example import NAMES
 from poller.remotes.expression import WITNESS, Expression
 from poller.wire import Wire
@@ -23,6 +23,7 @@ T = TypeVar("T")
 _BODY = 2000
 """Characters of a body that are shown."""
 _VALUE = 500
+_SECRET = frozenset({"authorization", "cookie", "set-cookie"})
 
 
 class Seen(msgspec.Struct, kw_only=True):
@@ -101,8 +102,9 @@ async def tried(remote: Remote, order: Order, redact: Redactor) -> Trial:
         floor_rate=1.0,
         clock=time.monotonic,
     )
-    client = Client(remote=remote, wire=wire, learn=redact.learn, now=time.time, clock=time.monotonic)
     watch = _Watch(redact)
+    shown = _Shown(remote, watch)
+    client = Client(remote=shown, wire=wire, learn=redact.learn, now=time.time, clock=time.monotonic)
     token = WITNESS.set(watch.computed)
     try:
         answer = await client.ask(watch.over(remote.check(order)))
@@ -112,6 +114,35 @@ async def tried(remote: Remote, order: Order, redact: Redactor) -> Trial:
     return watch.ended(answer)
 
 
+class _Shown:
+    """A remote whose logins are noted; what is said in them is not."""
+
+    def __init__(self, remote: Remote, watch: "_Watch") -> None:
+        self._remote = remote
+        self.auth = None if remote.auth is None else _Door(remote.auth, watch)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._remote, name)
+
+
+class _Door:
+    """A way in that is watched."""
+
+    def __init__(self, auth: Auth, watch: "_Watch") -> None:
+        self._auth, self._watch = auth, watch
+
+    def login(self, now: float) -> Conversation[Token]:
+        """Log in, unheard: what is computed on the way is the token itself."""
+        token = WITNESS.set(None)
+        try:
+            return (yield from self._watch.over(self._auth.login(now), secretly=True))
+        finally:
+            WITNESS.reset(token)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._auth, name)
+
+
 class _Watch:
     """Notes what happens in a conversation."""
 
@@ -119,21 +150,21 @@ class _Watch:
         self._redact = redact
         self._trial = Trial(exchanges=[], files=[])
         self._early: list[Seen] = []
-        self._begun = 0.0
+        self._last: Exchange | None = None
 
-    def over(self, conversation: Conversation[T]) -> Conversation[T]:
-        """Carry on a conversation word by word, and note each."""
+    def over(self, conversation: Conversation[T], *, secretly: bool = False) -> Conversation[T]:
+        """Carry on a conversation word by word, and note each; secretly, only that there was one."""
         try:
             request = next(conversation)
             while True:
-                self._asked(request)
+                noted = self._asked(request, secretly=secretly)
                 try:
                     reply = yield request
                 except (Aborted, Denied) as failure:
-                    self._failed(failure)
+                    self._failed(noted, failure)
                     request = conversation.throw(failure)
                 else:
-                    self._answered(reply)
+                    self._answered(noted, reply, secretly=secretly)
                     request = conversation.send(reply)
         except StopIteration as end:
             answer: T = end.value
@@ -145,7 +176,7 @@ class _Watch:
         text = str(value) if failed else msgspec.json.encode(value).decode()
         text = self._redact(text, limit=_VALUE)
         seen = Seen(place=expression.place, expression=expression.text, value=text, failed=failed)
-        noted = self._trial.exchanges[-1].expressions if self._trial.exchanges else self._early
+        noted = self._last.expressions if self._last is not None else self._early
         if seen not in noted:
             noted.append(seen)
 
@@ -155,7 +186,7 @@ class _Watch:
         trial.verdict = NAMES.get(type(answer), type(answer).__name__.lower())
         if isinstance(answer, Ready):
             trial.files = [
-                Fetch(url=self._redact(link.url), credentials=link.auth, extension=link.extension or "by its type")
+                Fetch(url=self._redact(link.url), credentials=link.auth, extension=_extension(link))
                 for link in answer.links
             ]
         elif isinstance(answer, msgspec.Struct):
@@ -165,29 +196,43 @@ class _Watch:
             trial.told = {name: value for name, value in trial.told.items() if name != "cause"}
         return trial
 
-    def _asked(self, request: Request) -> None:
+    def _asked(self, request: Request, *, secretly: bool) -> tuple[Exchange, float]:
         body = (request.body or b"").decode("utf-8", "replace")
         exchange = Exchange(
             method=request.method,
-            url=self._redact(request.url, limit=_BODY),
-            sent={name: self._redact(value) for name, value in request.headers.items()},
-            body=self._redact(body, limit=_BODY),
+            url=self._redact.hide(request.url, limit=_BODY),
+            sent=self._headers(request.headers),
+            body=MASK if secretly and body else self._redact(body, limit=_BODY),
             credentials=request.auth,
-            expressions=self._early,
+            expressions=[] if secretly else self._early,
         )
-        self._early, self._begun = [], time.monotonic()
+        if not secretly:
+            self._early = []
         self._trial.exchanges.append(exchange)
+        return exchange, time.monotonic()
 
-    def _answered(self, reply: Reply) -> None:
-        exchange = self._trial.exchanges[-1]
-        exchange.seconds = round(time.monotonic() - self._begun, 3)
+    def _answered(self, noted: tuple[Exchange, float], reply: Reply, *, secretly: bool) -> None:
+        exchange, begun = noted
+        exchange.seconds = round(time.monotonic() - begun, 3)
         exchange.status = reply.status
-        exchange.headers = {name: self._redact(value) for name, value in reply.headers.items()}
-        exchange.reply = self._redact(reply.body.decode("utf-8", "replace"), limit=_BODY)
+        exchange.headers = self._headers(reply.headers)
+        exchange.reply = MASK if secretly else self._redact(reply.body.decode("utf-8", "replace"), limit=_BODY)
+        if not secretly:
+            self._last = exchange
 
-    def _failed(self, failure: Exception) -> None:
+    def _failed(self, noted: tuple[Exchange, float], failure: Exception) -> None:
         outcome = failure.outcome if isinstance(failure, Aborted) else failure
-        self._trial.exchanges[-1].problem = self._redact(getattr(outcome, "reason", "") or str(outcome))
+        noted[0].problem = self._redact(getattr(outcome, "reason", "") or str(outcome))
+
+    def _headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        return {name: MASK if name.lower() in _SECRET else self._redact(value) for name, value in headers.items()}
 
     def _fit(self, value: Any) -> Any:
         return self._redact(value, limit=_BODY) if isinstance(value, str) else value
+
+
+def _extension(link: Link) -> str:
+    """Say what a file's name will end with, as far as that is known before it is fetched."""
+    if link.extension:
+        return link.extension
+    return f"as its own does, if that is {' or '.join(sorted(link.extensions))}" if link.extensions else "by its type"

@@ -23,6 +23,7 @@ from poller.redirect import HOPS, admitted, followed, location_of
 from poller.remote import Aborted, Request
 
 _FLOOR_WINDOW = 30.0
+_PORTABLE = frozenset({"accept", "range", "if-range"})
 
 
 class Wire:
@@ -78,7 +79,8 @@ class Wire:
         url = request.url
         for _ in range(HOPS + 1):
             body = await self._hop(request, url, credentials, roam=roam)
-            location = location_of(body.status, body.headers) if request.method == "GET" else None
+            follows = request.method == "GET" and request.again is not False
+            location = location_of(body.status, body.headers) if follows else None
             if location is None:
                 return body
             body.release()
@@ -92,16 +94,24 @@ class Wire:
         origin = admitted(url, self._origins)
         await self._governor.turn(patient=roam)
         own = origin in self._origins
-        headers = {**request.headers, **(credentials if origin == self._base else {})}
+        headers = {**_portable(request, origin), **(credentials if origin == self._base else {})}
         exchange = self._own if own else self._foreign
         try:
-            response = await exchange.send(request.method, url, origin, headers, request.body)
+            again = request.repeatable
+            response = await exchange.send(request.method, url, origin, headers, request.body, again=again)
         except THROWN as error:
             raise mishap(error, url, own=own) from None
         body = Body(response, url.partition("#")[0], self._floor)
         if own:
             self._governor.heard(body.status, body.headers, own=origin == self._base)
         return body
+
+
+def _portable(request: Request, origin: Origin) -> Mapping[str, str]:
+    """Give a request's headers; where a redirect has led elsewhere, only those that no page can have a secret in."""
+    if not request.headers or Origin.of(request.url) == origin:
+        return request.headers
+    return {name: value for name, value in request.headers.items() if name.lower() in _PORTABLE}
 
 
 def _exchange(connections: int, idle_timeout: float, **dialling: Any) -> Exchange:

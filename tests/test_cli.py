@@ -238,11 +238,11 @@ def test_remotes_check(tmp_path):
     path = tmp_path / "acme.toml"
     path.write_text(PAGE)
     good = run("remotes", "check", "acme.toml", ACME_URL="https://acme.example/api")
-    assert (good.exit_code, json.loads(good.stdout)["base"]) == (0, "https://acme.example")
+    assert (good.exit_code, json.loads(good.stdout)["base"]) == (0, "https://acme.example/api")
     said = run("remotes", "check", "acme.toml", "--table", ACME_URL="https://acme.example").stdout
     assert said.endswith("(acme) at https://acme.example: its page and its 1 settings are right\n")
     assert all(line.isprintable() for line in said.splitlines())
-    assert said.startswith("asks first: GET https://acme.example/x/TASK_ID\n")
+    assert said.startswith("asks about a task: GET https://acme.example/x/TASK_ID\n")
     unset = run("remotes", "check", "acme.toml")
     assert (unset.exit_code, "  ACME_URL: is required" in unset.stderr) == (Exit.CONFIGURATION, True)
     path.write_text(PAGE.replace("get\t=", "got =") + "typo = 1\n")

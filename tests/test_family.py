@@ -123,7 +123,8 @@ async def test_a_wish_that_does_not_fit_asks_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answered", "status", "words"), [(422, 422, "out of ink"), (503, 502, "nobody knows"), (401, 502, "credentials")]
+    ("answered", "status", "words"),
+    [(422, 422, "out of ink"), (503, 502, "nobody knows"), (401, 502, "poller remotes try")],
 )
 async def test_a_start_that_fails_says_what_is_known(tmp_path: Path, answered: int, status: int, words: str) -> None:
     """A no is told as one; where nobody knows whether there is a task, the start is not repeated, and that is said."""

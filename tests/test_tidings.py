@@ -155,7 +155,7 @@ def made(started: Started) -> Order:
     ("answer", "kind", "hint"),
     [
         (Refused(reason="no", status=400), Declined, ""),
-        (Locked(reason="no key"), Unreached, "poller remotes check"),
+        (Locked(reason="no key"), Unreached, "poller remotes try"),
         (Trouble(reason="timeout"), Unreached, "nobody knows"),
         (Trouble(reason="down", status=503), Unreached, "nobody knows"),
         (Trouble(reason="no id", status=201), Unreached, "nobody knows"),

@@ -51,7 +51,7 @@ def test_a_new_page_is_right_as_it_is(tmp_path: Path) -> None:
     path.write_text(printed.stdout, encoding="utf-8")
     checked = run("remotes", "check", str(path), "--table", MY_PRESS_URL="https://x.example", MY_PRESS_KEY="k" * 9)
     assert checked.exit_code == 0, checked.output
-    assert "asks first: GET https://my-press.example/api/exports/TASK_ID" in checked.stdout
+    assert "asks about a task: GET https://x.example/api/exports/TASK_ID" in checked.stdout
     assert "its 3 examples come out as they say" in checked.stdout
 
 

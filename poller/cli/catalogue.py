@@ -1,8 +1,9 @@
 """``poller remotes``: which there are, what their pages say, whether one is right."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -11,7 +12,7 @@ from poller import remotes as pages
 from poller import settings
 from poller.cli import options, views
 from poller.cli.plain import for_people, safe, say, say_json
-from poller.cli.workbench import new, rehearse, try_
+from poller.cli.workbench import language, new, rehearse, try_
 from poller.remotes import Page, Plugin
 
 
@@ -64,19 +65,35 @@ def show(where: str) -> None:
 def check(env_file: Path | None, where: str, *, as_json: bool | None) -> None:
     """Check a remote's page, its examples and its settings; nothing is sent to it."""
     page = pages.find(where)
-    rehearsed = rehearse(page) if isinstance(page, Page) else {}
-    remote, provenance = settings.remote(os.environ, settings.locate(os.environ, env_file), where)
+    located = settings.locate(os.environ, env_file)
+    rehearsed = rehearse(page, settings.given(os.environ, located, page)) if isinstance(page, Page) else {}
+    if for_people(as_json):
+        _tell(rehearsed)
+    remote, provenance = settings.remote(os.environ, located, where)
     if not for_people(as_json):
         values = {name: seen.value for name, seen in provenance.items()}
-        say_json({"name": page.name, "base": str(remote.base), "limits": page.caps, "settings": values, **rehearsed})
+        say_json(
+            {
+                "name": page.name,
+                "base": getattr(remote, "page_url", str(remote.base)),
+                "limits": page.caps,
+                "settings": values,
+                **rehearsed,
+            }
+        )
         return
-    if rehearsed:
-        say(f"asks first: {rehearsed['asks']}")
-    if rehearsed.get("examples"):
-        say(f"its {rehearsed['examples']} examples come out as they say")
     say(f"{page.title} ({page.name}) at {remote.base}: its page and its {len(provenance)} settings are right")
 
 
+def _tell(rehearsed: Mapping[str, Any]) -> None:
+    """Say what is known of a page whatever its settings."""
+    if rehearsed:
+        say(f"asks about a task: {rehearsed['asks']}")
+    if rehearsed.get("examples"):
+        say(f"its {rehearsed['examples']} examples come out as they say")
+
+
+remotes.add_command(language)
 remotes.add_command(new)
 remotes.add_command(try_)
 

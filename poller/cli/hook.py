@@ -29,6 +29,8 @@ MOST = 500
 
 _PATIENCE = aiohttp.ClientTimeout(total=60, sock_connect=5)
 """The hook answers after an fsync; a minute is a disk in deep trouble."""
+_START_PATIENCE = aiohttp.ClientTimeout(total=180, sock_connect=5)
+"""A start is answered once the remote has: longer than the service itself waits for that."""
 _CODES = {
     401: Exit.CONFIGURATION,
     403: Exit.CONFIGURATION,
@@ -151,7 +153,12 @@ class Hook:
 
     async def start(self, remote: str, wish: Mapping[str, Any]) -> OrderView:
         """Start a task; give its order."""
-        return await self._ask(OrderView, "POST", f"/remotes/{quote(remote, safe='')}/tasks", body=wish)
+        path = f"/remotes/{quote(remote, safe='')}/tasks"
+        try:
+            return await self._ask(OrderView, "POST", path, body=wish, patience=_START_PATIENCE)
+        except Unreachable as error:
+            error.hint = f"nobody knows whether it was started: see poller discover {remote}; {error.hint}"
+            raise
 
     async def tasks(self, remote: str, query: Mapping[str, Any]) -> dict[str, Any]:
         """List the tasks that a remote has."""
@@ -179,11 +186,14 @@ class Hook:
             raise CommandFailed(f"several remotes have an order {task_id!r}", hint=f"add --remote {remotes[0]}")
         return Key(remotes[0], task_id)
 
-    async def _ask(self, shape: type[T], method: str, path: str, body: Any = None) -> T:
+    async def _ask(
+        self, shape: type[T], method: str, path: str, body: Any = None, patience: aiohttp.ClientTimeout = _PATIENCE
+    ) -> T:
         data = None if body is None else msgspec.json.encode(body)
         url = URL(self._url + path, encoded=True)
         try:
-            async with self._session.request(method, url, data=data, allow_redirects=False) as response:
+            asking = self._session.request(method, url, data=data, allow_redirects=False, timeout=patience)
+            async with asking as response:
                 content = await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise Unreachable(f"the hook at {bare(self._url)} cannot be reached: {_why(error)}") from None

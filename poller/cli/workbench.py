@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from typing import Any
 
@@ -15,6 +15,7 @@ from poller.cli.outcome import Exit
 from poller.cli.plain import for_people, say, say_json
 from poller.errors import ConfigurationError
 from poller.order import place
+from poller.outcome import Setback
 from poller.redact import Redactor
 from poller.remotes import Page, example
 from poller.remotes.declared import DeclaredRemote
@@ -24,8 +25,12 @@ _PATIENCE = 3600.0
 _CODES = {"locked": Exit.CONFIGURATION, "denied": Exit.CONFIGURATION, "trouble": Exit.UNAVAILABLE}
 
 
-def rehearse(page: Page) -> dict[str, Any]:
-    """Have a page say what it would ask first, and carry out its examples; nothing is sent.
+def rehearse(page: Page, given: Mapping[str, str]) -> dict[str, Any]:
+    """Have a page say what it would ask about a task, and carry out its examples; nothing is sent.
+
+    Args:
+        page: which.
+        given: its settings, as far as there are any; the others are made up.
 
     Raises:
         ConfigurationError: an example does not come out as it says; lists each.
@@ -35,9 +40,18 @@ def rehearse(page: Page) -> dict[str, Any]:
         raise ConfigurationError(
             f"{page.name}: {len(wrong)} thing(s) do not come out as the examples say", problems=wrong
         )
-    first = example.first_request(DeclaredRemote(page, example.made_up(page)), "TASK_ID")
+    remote = DeclaredRemote(page, example.made_up(page, given))
+    first = example.first_request(remote, "TASK_ID")
+    if isinstance(first, Setback):
+        raise ConfigurationError(f"{page.name} cannot ask", problems=((f"{page.name}: check", first.reason),))
     asks = f"{first.method} {first.url}" if first is not None else "nothing: it is a feed"
     return {"examples": len(page.examples), "asks": asks}
+
+
+@click.command("language")
+def language() -> None:
+    """Print everything that a page can say."""
+    click.echo(_text("language.txt"), nl=False)
 
 
 @click.command("new")
@@ -49,7 +63,7 @@ def new(name: str) -> None:
     Example:
       poller remotes new acme > acme.toml
     """  # noqa: D301 - \b is click's
-    text = resources.files("poller.remotes").joinpath("template.toml.txt").read_text(encoding="utf-8")
+    text = _text("template.toml.txt")
     setting = name.upper().replace("-", "_")
     click.echo(text.replace("acme", name).replace("ACME", setting), nl=False)
 
@@ -74,6 +88,10 @@ def try_(ctx: click.Context, where: str, task_id: str, context: dict[str, str], 
         say_json(seen)
     unreached = seen.verdict == "trouble" and all(each.status is None for each in seen.exchanges)
     ctx.exit(_CODES[seen.verdict] if seen.verdict in {"locked", "denied"} or unreached else Exit.OK)
+
+
+def _text(name: str) -> str:
+    return resources.files("poller.remotes").joinpath(name).read_text(encoding="utf-8")
 
 
 def _told(seen: Trial) -> Iterator[str]:

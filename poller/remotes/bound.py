@@ -67,15 +67,15 @@ class Binding:
         self.origins = frozenset({self.base, *self._further(chosen)})
         self.auth = self._auth(chosen) if chosen is not None else None
 
-    def values(self, order: Order | None = None, **more: Any) -> dict[str, Any]:
+    def values(self, order: Order | None = None, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Give what names in addresses and bodies stand for.
 
         What an order's start did not keep is looked for in its context.
         """
         if order is None:
-            return {**self.settings, **more}
+            return {**self.settings, **(more or {})}
         about = {"task_id": order.task_id, "batch": order.batch, "context": order.context}
-        return {**order.context, **order.kept, **self.settings, **about, **more}
+        return {**order.context, **order.kept, **(more or {}), **self.settings, **about}
 
     def request(self, call: Call, values: Mapping[str, Any], **how: Any) -> Request:
         """Make a request to the remote.
@@ -84,25 +84,26 @@ class Binding:
             Aborted: its address cannot be made, or lies where the operator did not say.
         """
         try:
-            made = request(call, base=self.url, headers=self._page.headers, values=values, **how)
+            url = absolute(call.address.filled(values), self.url)
+            headers = self.headers if self.demand_own(url) == self.base else {}
+            return request(call, url=url, headers=headers, values=values, **how)
         except Incomplete as error:
             raise Aborted(Unsafe(reason=str(error))) from None
-        self.demand_own(made.url)
-        return made
 
-    def demand_own(self, url: str) -> None:
-        """Refuse to ask anybody whom the operator did not name.
+    def demand_own(self, url: str) -> Origin:
+        """Refuse to ask anybody whom the operator did not name; give the address's origin.
 
         Raises:
             Aborted: the address is no address, or of another origin.
         """
         try:
-            own = Origin.of(url) in self.origins
+            origin = Origin.of(url)
         except ValueError as error:
             raise Aborted(Unsafe(reason=f"the address cannot be asked: {error}", address=bare(url))) from None
-        if not own:
+        if origin not in self.origins:
             reason = "the address is not of the remote's own, nor of one in allow_origins"
             raise Aborted(Unsafe(reason=reason, address=bare(url)))
+        return origin
 
     def followed(self, base: str, link: str) -> tuple[str, bool]:
         """Make a link absolute; one that already is, is left as it is to the last byte.
@@ -159,11 +160,18 @@ class Binding:
             case OAuth2() as oauth2:
                 return self._oauth2(oauth2, chosen)
             case Login() as login:
-                made = self.request(login.call, self.settings, auth=False)
-                return Session(login, made, chosen.renew)
+                return Session(login, self._login(login), chosen.renew)
             case Signed() as signed:
                 claims = template.filled(signed.claims, self.settings)
                 return Issuer(signed, secret=self._filled(signed.secret), claims=claims, renew=chosen.renew)
+
+    def _login(self, login: Login) -> Request:
+        try:
+            return self.request(login.call, self.settings, auth=False)
+        except Aborted as aborted:
+            problem = getattr(aborted.outcome, "reason", "")
+            problems = ((f"{self.name}: auth.login", problem),)
+            raise ConfigurationError(f"{self.name} is not configured", problems=problems) from None
 
     def _standing(self, static: Static) -> Mapping[str, str]:
         headers = {name: self._filled(text) for name, text in static.headers.items()}

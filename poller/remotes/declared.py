@@ -40,7 +40,7 @@ REPORT_CHARACTERS = 2**16
 """No report needs more. It is cut to what is kept once its secrets are masked: half a secret looks like none."""
 _GOOD = 300
 _ID_BYTES = 512
-_AT_ONCE = "at_once"
+_AT_ONCE = "@at_once"
 """Under this an order keeps the address of a file for which no task was needed."""
 
 
@@ -110,7 +110,8 @@ class DeclaredRemote:
         start = self.page.starts[wish.kind]
         given = dict(wish.input)
         try:
-            values = self._binding.values(input=given, dry_run=wish.dry_run, start_id=wish.start_id)
+            named = {"input": given, "dry_run": wish.dry_run, "start_id": wish.start_id}
+            values = self._binding.values(None, named)
             how = {"again": start.idempotent, "digest": start.at_once is not None}
             request = self._binding.request(start.step.call, values, **how)
             reply = yield request
@@ -159,7 +160,7 @@ class DeclaredRemote:
         try:
             for telling in self.page.after.get(order.state, ()):
                 if telling.when is None or _true(telling.when, seen):
-                    values = self._binding.values(order, **about)
+                    values = self._binding.values(order, about)
                     reply = yield self._binding.request(telling.call, values, again=True)
                     if reply.status >= _GOOD:
                         return self._unheard(Step(call=telling.call), reply, order)
@@ -221,7 +222,7 @@ class DeclaredRemote:
             task_id = str(task_id)
         if name in {None, verdict.READY, "pending", "done"} and reply.status < _GOOD:
             if isinstance(task_id, str) and task_id.isprintable() and 0 < len(task_id.encode()) <= _ID_BYTES:
-                return Started(task_id=task_id, kept=scene.kept(step.keep, seen))
+                return Started(task_id=task_id, kept=scene.keepable(scene.kept(step.keep, seen)))
             reason = f"the remote answered {reply.status}, and {start.task_id.text} in its answer names no task"
             return Trouble(reason=reason, status=reply.status, address=bare(reply.url))
         return verdict.answer(name, step, reply, seen, page=self.name)
@@ -280,7 +281,7 @@ class _Talk:
 
     def values(self, binding: Binding) -> dict[str, Any]:
         """Give what names stand for."""
-        return binding.values(self._order, **self._kept)
+        return binding.values(self._order, self._kept)
 
     def hear(self, step: Step, reply: Reply) -> dict[str, Any]:
         """Lay out a reply, and keep what the step wants kept of a good one."""

@@ -17,6 +17,7 @@ from poller.outcome import (
     NotReady,
     Outcome,
     Refused,
+    Setback,
     Trouble,
     Unknown,
     Unsafe,
@@ -63,9 +64,10 @@ NAMES: Mapping[type, str] = {
 _MOST = 1000
 
 
-def made_up(page: Page) -> dict[str, str]:
-    """Make up a page's settings; one that has a default keeps it."""
-    return {name: _made_up(name) for name, variable in page.settings.items() if variable.default is None}
+def made_up(page: Page, given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Make up a page's settings; one that has a default keeps it, as does one that is *given* and no secret."""
+    known = {name: value for name, value in (given or {}).items() if not page.settings[name].secret}
+    return {name: _made_up(name) for name, variable in page.settings.items() if variable.default is None} | known
 
 
 def failures(page: Page) -> Iterator[tuple[int, str]]:
@@ -77,13 +79,16 @@ def failures(page: Page) -> Iterator[tuple[int, str]]:
                 yield number, problem
 
 
-def first_request(remote: DeclaredRemote, task_id: str) -> Request | None:
-    """Give the first thing that is asked about a task; None if nobody is."""
+def first_request(remote: DeclaredRemote, task_id: str) -> Request | Setback | None:
+    """Give the first thing that is asked about a task, or why it cannot be; None if nobody is asked."""
+    context = {name: name.upper() for name in remote.needs}
+    conversation = remote.check(_order(remote.name, {"task_id": task_id, "context": context}))
     try:
-        context = {name: name.upper() for name in remote.needs}
-        return next(remote.check(_order(remote.name, {"task_id": task_id, "context": context})))
-    except StopIteration:
-        return None
+        return next(conversation)
+    except StopIteration as end:
+        return end.value if isinstance(end.value, Setback) else None
+    finally:
+        conversation.close()
 
 
 def _problems(remote: DeclaredRemote, example: Example) -> Iterator[str]:

@@ -11,10 +11,13 @@ from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
 
 ROOTS = ("status", "headers", "body", "date", "task", "vars", "input")
 """What an expression can begin with."""
 
+FUNCTIONS = frozenset(Functions.FUNCTION_TABLE)
+"""What an expression can call."""
 _CANNOT = (JMESPathError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError)
 """What evaluating raises where the values are not what the expression takes."""
 _FIRST = frozenset(
@@ -79,6 +82,10 @@ class Expression:
         """Name every field that it looks up in the whole, rather than inside something."""
         yield from _roots(self._parsed.parsed)
 
+    def unknown_functions(self) -> Iterator[str]:
+        """Name the functions it calls that there are not."""
+        yield from (name for name in _functions(self._parsed.parsed) if name not in FUNCTIONS)
+
     def negates_too_little(self) -> bool:
         """Tell whether it is one of those that hardly anybody means: ``!a.b`` is the ``b`` of ``!a``."""
         return _negates_too_little(self._parsed.parsed)
@@ -116,6 +123,13 @@ def _roots(node: Mapping[str, Any]) -> Iterator[str]:
         yield str(node["value"])
     for child in children[:1] if kind in _FIRST else () if kind in _ELSEWHERE else children:
         yield from _roots(child)
+
+
+def _functions(node: Mapping[str, Any]) -> Iterator[str]:
+    if node["type"] == "function_expression":
+        yield str(node["value"])
+    for child in _children(node):
+        yield from _functions(child)
 
 
 def _negates_too_little(node: Mapping[str, Any]) -> bool:

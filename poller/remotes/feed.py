@@ -12,13 +12,13 @@ from poller import units
 from poller.address import bare
 from poller.errors import ConfigurationError
 from poller.order import Order
-from poller.outcome import NothingToFetch, Trouble
-from poller.remote import Answer, Conversation, Link, Ready, Request, Version, judge
+from poller.outcome import NothingToFetch
+from poller.promise import is_strong
+from poller.remote import Aborted, Answer, Conversation, Link, Ready, Request, Version, judge
 from poller.remotes import template
 from poller.remotes.bound import Binding, filled
 from poller.remotes.page import Feed, FileRule
 
-_STRONG = re.compile(r'"[\x21\x23-\x7e]{1,1000}"')
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DIGITS = 32
 """Hex digits of a digest that name a version: more than any feed has versions."""
@@ -42,8 +42,9 @@ class Watch:
 
     def __init__(self, feed: Feed, files: tuple[FileRule, ...], binding: Binding) -> None:
         self.every = _seconds(filled(feed.every, binding.settings), binding.name)
-        self._url = binding.placed(feed.address, binding.settings)
-        self._headers = {name: template.text(text, binding.settings) for name, text in feed.headers.items()}
+        self._url = _url(feed, binding)
+        headers = {**binding.headers, **feed.headers}
+        self._headers = {name: template.text(text, binding.settings) for name, text in headers.items()}
         self._rule = files[0] if files else None
 
     def look(self, seen: Mapping[str, str]) -> Conversation[Version | Answer]:
@@ -55,9 +56,7 @@ class Watch:
             reason = f"the feed answered {reply.status}"
             return judge(reply, address=bare(reply.url), reason=reason)
         etag = reply.headers.get("etag", "")
-        found = {"etag": etag} if _STRONG.fullmatch(etag) else {"sha256": reply.sha256}
-        if not any(found.values()):
-            return Trouble(reason="the feed's answer has no entity tag, and was not read", address=bare(reply.url))
+        found = {"etag": etag} if is_strong(etag) else {"sha256": reply.sha256 or sha256(reply.body).hexdigest()}
         if all(seen.get(name) == value for name, value in found.items()):
             return NothingToFetch()
         changed = reply.headers.get("last-modified", "")
@@ -84,6 +83,16 @@ class Watch:
         conditions = {"If-None-Match": seen.get("etag"), "If-Modified-Since": seen.get("last_modified")}
         headers = {**self._headers, **{name: value for name, value in conditions.items() if value}}
         return Request(method="GET", url=self._url, headers=headers, digest=True)
+
+
+def _url(feed: Feed, binding: Binding) -> str:
+    try:
+        url = binding.placed(feed.address, binding.settings)
+        binding.demand_own(url)
+    except Aborted as aborted:
+        problems = ((f"{binding.name}: feed.get", getattr(aborted.outcome, "reason", "")),)
+        raise ConfigurationError(f"{binding.name} is not configured", problems=problems) from None
+    return url
 
 
 def _seconds(text: str, name: str) -> float:

@@ -12,10 +12,13 @@ from typing import Any, TypeAlias
 Path: TypeAlias = tuple[str | int, ...]
 """Keys from the outside in; of a list of tables, which one, counted from 0."""
 
-_HEADER = re.compile(r"\s*(\[\[?)(.*?)(\]\]?)\s*(#.*)?$")
 _PART = r"""(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')"""
 _KEY = re.compile(rf"\s*({_PART}(?:\s*\.\s*{_PART})*)\s*=")
+_HEADER = re.compile(rf"\s*(\[\[?)\s*({_PART}(?:\s*\.\s*{_PART})*)\s*\]\]?\s*(?:#.*)?$")
 _TOKEN = re.compile(r'''"""|\'\'\'|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|\#[^\n]*|[\[\]{}]''')
+
+_ENDS = {'"""': re.compile(r'(?:[^"\\]|\\.|"(?!""))*"""'), "'''": re.compile("'''")}
+"""A text over several lines ends at its quotes, but not at any that are escaped."""
 
 
 def lines(source: str) -> Mapping[Path, int]:
@@ -28,7 +31,9 @@ def lines(source: str) -> Mapping[Path, int]:
             table = _opened(_keys(header[2]), counts, listed=header[1] == "[[")
             found.setdefault(table, number)
         elif key := _KEY.match(line):
-            found.setdefault((*table, *_keys(key[1])), number)
+            keys = _keys(key[1])
+            for depth in range(1, len(keys) + 1):
+                found.setdefault((*table, *keys[:depth]), number)
     return found
 
 
@@ -75,7 +80,7 @@ def _keys(text: str) -> Path:
 def _beginnings(source: str) -> Iterator[tuple[int, str]]:
     """Give the lines that begin a header or a key: no text or list is open there."""
     quote, depth = "", 0
-    for number, line in enumerate(source.splitlines(), 1):
+    for number, line in enumerate(source.split("\n"), 1):
         if not quote and not depth:
             yield number, line
         rest = line
@@ -83,8 +88,8 @@ def _beginnings(source: str) -> Iterator[tuple[int, str]]:
             continue
         while rest:
             if quote:
-                _, end, rest = rest.partition(quote)
-                quote = "" if end else quote
+                ended = _ENDS[quote].search(rest)
+                rest, quote = (rest[ended.end() :], "") if ended else ("", quote)
                 continue
             token = _TOKEN.search(rest)
             if token is None:

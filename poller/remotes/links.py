@@ -10,6 +10,7 @@ from poller.remotes import scene, template
 from poller.remotes.bound import Binding
 from poller.remotes.page import FileRule
 
+_DEEPEST = 8
 MOST_LINKS = 1000
 """A mebibyte of answer holds a quarter of a million, which would keep a download's slot for days."""
 
@@ -60,7 +61,7 @@ class Links:
     ) -> Iterator[Link]:
         link = partial(self._link, rule, seen=seen, values=values)
         if rule.each is not None and rule.path is not None:
-            for each in _listed(rule.each.of(seen)):
+            for each in _values(rule.each.of(seen))[: MOST_LINKS + 1]:
                 yield link(reply.url, self._binding.placed(rule.path, {**values, "each": each}))
             return
         links = _listed(rule.link.of(seen)) if rule.link is not None else []
@@ -104,11 +105,17 @@ class Links:
         return link(address) if isinstance(address, str) and address else None
 
 
-def _listed(found: Any) -> list[str]:
-    """Give the texts of a list, at whatever depth; one alone is a list of one."""
-    if isinstance(found, list):
-        return [text for each in found for text in _listed(each)]
+def _listed(found: Any, levels: int = _DEEPEST) -> list[str]:
+    """Give the texts of a list, and of lists in it; one alone is a list of one."""
+    if isinstance(found, list) and levels:
+        return [text for each in found for text in _listed(each, levels - 1)]
     return [found] if isinstance(found, str) and found else []
+
+
+def _values(found: Any) -> list[Any]:
+    """Give the values of a list; one alone is a list of one."""
+    listed = found if isinstance(found, list) else [found]
+    return [value for value in listed if value not in (None, "", [], {})]
 
 
 __all__ = ["MOST_LINKS", "Aborted", "Links"]

@@ -51,8 +51,14 @@ class Listing:
         given = completed(wish, self._page.inputs)
         found: dict[str, Task] = {}
         turn: dict[str, Any] | str | None = {"offset": 0, "page": self._page.first}
+        seen_at: set[str] = set()
         for _ in range(_MOST_PAGES):
-            reply = yield self._request(turn, given)
+            request = self._request(turn, given)
+            if (where := f"{request.url} {request.body!r}") in seen_at:
+                turn = None  # it leads in a circle
+                break
+            seen_at.add(where)
+            reply = yield request
             seen = scene.scene(reply, task={}, vars={}, input=given)
             items = self._page.items.of(seen)
             if reply.status >= _GOOD or not isinstance(items, list):
@@ -66,12 +72,13 @@ class Listing:
         return Found(tasks=tasks[:most], complete=turn is None and len(tasks) <= most)
 
     def _request(self, turn: dict[str, Any] | str | None, given: Mapping[str, Any]) -> Request:
-        if isinstance(turn, str):
-            self._binding.demand_own(turn)
-            made = self._binding.request(replace(self._page.call, address=template.Address("")), {}, again=True)
-            return replace(made, url=turn)
-        values = self._binding.values(input=given, limit=self._page.limit, **(turn or {}))
-        return self._binding.request(self._page.call, values, again=True)
+        more = {"input": given, "limit": self._page.limit, **(turn if isinstance(turn, dict) else {})}
+        values = self._binding.values(None, more)
+        if not isinstance(turn, str):
+            return self._binding.request(self._page.call, values, again=True)
+        self._binding.demand_own(turn)
+        there = replace(self._page.call, address=template.Address("{+there}"), params={})
+        return self._binding.request(there, {**values, "there": turn}, again=True)
 
     def _wanted(self, items: list[Any]) -> Iterator[Task]:
         for item in items:
@@ -108,7 +115,7 @@ class Listing:
 
 def _context(expressions: Mapping[str, Expression], item: Any) -> dict[str, Any]:
     found = {name: expression.of(item) for name, expression in expressions.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    return scene.keepable({name: value for name, value in found.items() if value is not None})
 
 
 __all__ = ["Aborted", "Listing"]

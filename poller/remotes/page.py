@@ -141,6 +141,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
         expires_in: seconds for which it is good, as the reply says.
         lifetime: seconds for which it is good where the reply does not say.
         denied: true of a reply that does not let us in.
+        reason: why.
     """
 
     call: Call
@@ -149,6 +150,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     expires_in: Expression | None
     lifetime: float | None
     denied: Expression | None
+    reason: Expression | None
     headers: Mapping[str, str]
 
 
@@ -401,4 +403,4 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
         """What a check must know of an order beside its task ID: its start keeps it, or its context has it."""
         needed = self.check.call.address.needed if self.check is not None else ()
         known = {*self.settings, "task_id", "batch"}
-        return frozenset(name.removeprefix("context.") for name in needed if name not in known)
+        return frozenset(name.removeprefix("context.").partition(".")[0] for name in needed if name not in known)

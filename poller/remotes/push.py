@@ -16,7 +16,7 @@ from poller.outcome import Refused, Trouble
 from poller.remote import Aborted, Conversation, Denied, Nudged, Push, Request
 from poller.remotes.bound import Binding, filled
 from poller.remotes.expression import is_true
-from poller.remotes.page import Nudge
+from poller.remotes.page import NAMED, Nudge
 from poller.remotes.scene import as_json
 from poller.remotes.template import written
 
@@ -24,6 +24,8 @@ _KEYS_FOR = 3600.0
 """Seconds after which public keys are fetched anew."""
 _KEYS_AT_MOST_EVERY = 60.0
 """Seconds: whoever sends what no key has signed does not have us ask the remote each time."""
+_KEYS_AGAIN_AFTER = 5.0
+"""Seconds after which keys that could not be had are asked for again."""
 _MOST_TASKS = 100
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"]
 
@@ -39,16 +41,20 @@ class Doorbell:
     def __init__(self, nudge: Nudge, binding: Binding) -> None:
         self._page = nudge
         self._binding = binding
-        self._secret = filled(nudge.secret, binding.settings)
+        given = all(binding.settings.get(name) for name in NAMED.findall(nudge.secret))
+        self._secret = filled(nudge.secret, binding.settings) if given else ""
         self._keys: list[jwt.PyJWK] = []
-        self._fetched_at = float("-inf")
+        self._fetched_at = self._failed_at = float("-inf")
 
     def heed(self, push: Push, now: float) -> Conversation[Nudged | Refused | Trouble]:
         """Tell whether a push is the remote's, and whom it is about."""
         try:
             proved = yield from self._proved(push, now)
-        except (Aborted, Denied) as error:
-            return Trouble(reason=f"the remote's keys cannot be had: {error}")
+        except Aborted as aborted:
+            reason = getattr(aborted.outcome, "reason", "")
+            return Trouble(reason=f"the remote's keys cannot be had: {reason}")
+        except Denied as denied:
+            return Trouble(reason=f"the remote's keys cannot be had: {denied}")
         if not proved:
             return Refused(reason="nothing proves that the remote has sent this: its signature is missing or wrong")
         seen = {"status": 200, "headers": dict(push.headers), "body": as_json(push.body), "task": {}, "vars": {}}
@@ -68,7 +74,7 @@ class Doorbell:
         if self._secret and page.hmac:
             return self._has_hmac(push.headers.get(page.hmac.lower(), ""), body)
         if self._secret and page.token:
-            return hmac.compare_digest(push.headers.get(page.token.lower(), "").encode(), self._secret.encode())
+            return hmac.compare_digest(_bytes(push.headers.get(page.token.lower(), "")), _bytes(self._secret))
         if self._secret and page.jwt:
             return self._has_token(push.headers.get(page.jwt.lower(), ""))
         if page.jws and (signature := push.headers.get(page.jws.lower(), "")):
@@ -79,9 +85,7 @@ class Doorbell:
         digest = hmac.digest(self._secret.encode(), body, "sha256")
         expected = digest.hex() if self._page.encoding == "hex" else b64encode(digest).decode()
         given = given.removeprefix(self._page.prefix)
-        return hmac.compare_digest(
-            (given.lower() if self._page.encoding == "hex" else given).encode(), expected.encode()
-        )
+        return hmac.compare_digest(_bytes(given.lower() if self._page.encoding == "hex" else given), _bytes(expected))
 
     def _has_token(self, given: str) -> bool:
         try:
@@ -92,12 +96,19 @@ class Doorbell:
 
     def _is_signed(self, signature: str, body: bytes, now: float) -> Conversation[bool]:
         """Check a detached signature; if no key fits, see whether the remote has new ones."""
-        if self._keys and now - self._fetched_at < _KEYS_FOR and _fits(signature, body, self._keys):
+        age = now - self._fetched_at
+        if age < _KEYS_FOR and _fits(signature, body, self._keys):
             return True
-        if now - self._fetched_at < _KEYS_AT_MOST_EVERY:
+        if age < _KEYS_AT_MOST_EVERY:
             return False
+        if now - self._failed_at < _KEYS_AGAIN_AFTER:
+            raise Aborted(Trouble(reason="they could not be had a moment ago"))
+        try:
+            self._keys = yield from self._fetch()
+        except (Aborted, Denied):
+            self._failed_at = now
+            raise
         self._fetched_at = now
-        self._keys = yield from self._fetch()
         return _fits(signature, body, self._keys)
 
     def _fetch(self) -> Conversation[list[jwt.PyJWK]]:
@@ -110,6 +121,10 @@ class Doorbell:
         if reply.status != 200 or not isinstance(found, list):  # noqa: PLR2004 - anything else holds no keys
             raise Aborted(Trouble(reason=f"{bare(url)} answered {reply.status} without keys", status=reply.status))
         return [key for each in found for key in _key(each)]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _key(value: Any) -> list[jwt.PyJWK]:

@@ -55,7 +55,9 @@ def parse(source: str, *, where: str) -> Page:
         raise ConfigurationError("jmespath is not the package jmespath-community, which pages need", hint=hint)
     try:
         values = tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigurationError(f"{where} is not TOML", problems=((where, "is nested too deeply"),)) from None
+    except ValueError as error:  # TOMLDecodeError, and numbers of thousands of digits
         raise ConfigurationError(f"{where} is not TOML", problems=((where, str(error)),)) from None
     notes = Notes()
     page = _Reader(Table(values, (), notes), source).page()

@@ -1,7 +1,7 @@
 """From a page's call to the request that is sent: the address filled in, the body encoded."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlencode
@@ -16,25 +16,22 @@ _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _JSON = "application/json"
 
 
-def request(call: Call, *, base: str, headers: Mapping[str, str], values: Mapping[str, Any], **how: Any) -> Request:
+def request(call: Call, *, url: str, headers: Mapping[str, str], values: Mapping[str, Any], **how: Any) -> Request:
     """Make the request of a call.
 
     Args:
         call: as the page has it.
-        base: what an address that is not absolute begins with; without a slash at its end.
+        url: its address, filled in.
         headers: what every request of the page has.
         values: what names stand for.
         how: further attributes of ``Request``.
-
-    Raises:
-        Incomplete: the address cannot be made of these values.
     """
     given = {name: template.text(text, values) for name, text in {**headers, **call.headers}.items()}
     content_type, body = _encoded(call.payload, values) if call.payload is not None else ("", None)
     typed = {"Content-Type": content_type} if content_type else {}
-    url = _with(absolute(call.address.filled(values), base), template.filled(call.params, values))
     named = {name: value for name, value in {"Accept": _JSON, **typed, **given}.items() if value}
-    return Request(method=call.method, url=url, headers=named, body=body, **how)
+    whole = _with(url, template.filled(call.params, values))
+    return Request(method=call.method, url=whole, headers=named, body=body, **how)
 
 
 def absolute(address: str, base: str) -> str:
@@ -61,7 +58,8 @@ def _encoded(payload: Payload, values: Mapping[str, Any]) -> tuple[str, bytes]:
         case "form":
             return "application/x-www-form-urlencoded", urlencode(list(_pairs(shape))).encode()
         case "multipart":
-            return _multipart(shape)
+            files = [name for name, value in payload.shape.items() if isinstance(value, Mapping)]
+            return _multipart(shape, files)
         case _:
             return _JSON, msgspec.json.encode(shape)
 
@@ -73,24 +71,28 @@ def _pairs(shape: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, template.written(each)
 
 
-def _multipart(shape: Mapping[str, Any]) -> tuple[str, bytes]:
-    """Encode a form with files in it (RFC 7578). A file is a table: ``filename``, ``content``, ``type``."""
-    parts = [
-        _part(name, each) for name, value in shape.items() for each in (value if isinstance(value, list) else [value])
-    ]
+def _multipart(shape: Mapping[str, Any], files: Collection[str]) -> tuple[str, bytes]:
+    """Encode a form with files in it (RFC 7578). A file is a table: ``filename``, ``content``, ``type``.
+
+    Args:
+        shape: filled in.
+        files: names of what the page, and not a value, says is a file.
+    """
+    listed = ((name, value if isinstance(value, list) else [value]) for name, value in shape.items())
+    parts = [_part(name, each, is_file=name in files) for name, values in listed for each in values]
     boundary = sha256(b"".join(parts)).hexdigest()[:48]
     fence = f"--{boundary}".encode()
     body = b"".join(fence + b"\r\n" + part + b"\r\n" for part in parts) + fence + b"--\r\n"
     return f"multipart/form-data; boundary={boundary}", body
 
 
-def _part(name: str, value: Any) -> bytes:
+def _part(name: str, value: Any, *, is_file: bool) -> bytes:
     head = f'Content-Disposition: form-data; name="{_quoted(name)}"'
-    if not isinstance(value, Mapping) or "content" not in value:
+    if not is_file:
         return f"{head}\r\n\r\n{template.written(value)}".encode()
     filename, kind = str(value.get("filename", "file")), str(value.get("type", "application/octet-stream"))
     head += f'; filename="{_quoted(filename)}"\r\nContent-Type: {_quoted(kind)}'
-    return f"{head}\r\n\r\n{template.written(value['content'])}".encode()
+    return f"{head}\r\n\r\n{template.written(value.get('content'))}".encode()
 
 
 def _quoted(text: str) -> str:

@@ -16,6 +16,9 @@ from poller.remotes.page import Step
 from poller.remotes.stamp import made_at
 
 _WORD_CHARACTERS = 64
+_LEVELS, _KEPT_BYTES = 16, 16 * 2**10
+_DEEPEST = 8
+"""Levels of lists and objects in which somebody looks for a reason."""
 _FAR = 4e9
 """Epoch seconds: an ID that was made after this is none that tells its time."""
 _TOLD = ("message", "detail", "description", "error", "title", "reason", "code", "err")
@@ -63,6 +66,23 @@ def kept(keep: Mapping[str, Expression], seen: Mapping[str, Any]) -> dict[str, A
     return found
 
 
+def keepable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is too large or too deep to be kept with an order, whose document is written again and again."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if _depth(value, _LEVELS) and len(msgspec.json.encode({**found, name: value})) <= _KEPT_BYTES:
+            found[name] = value
+    return found
+
+
+def _depth(value: Any, levels: int) -> bool:
+    """Tell whether a value is no deeper than so many levels."""
+    if not isinstance(value, dict | list):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_depth(each, levels - 1) for each in inner)
+
+
 def progress(step: Step, seen: Mapping[str, Any]) -> float | None:
     """Read how far the task is, 0 to 1."""
     value = step.progress.of(seen) if step.progress is not None else None
@@ -83,7 +103,7 @@ def wait(step: Step, reply: Reply, seen: Mapping[str, Any]) -> float | None:
     value = step.retry_after.of(seen) if step.retry_after is not None else None
     try:
         seconds = float(value) if not isinstance(value, bool) and value is not None else -1.0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return reply.retry_after
     return seconds if 0 <= seconds < float("inf") else reply.retry_after
 
@@ -106,9 +126,9 @@ def _is_word(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _told(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return next((text for name in _TOLD if (text := _told(value.get(name)))), "")
+def _told(value: Any, levels: int = _DEEPEST) -> str:
+    if isinstance(value, Mapping) and levels:
+        return next((text for name in _TOLD if (text := _told(value.get(name), levels - 1))), "")
     return value if isinstance(value, str) else ""
 
 

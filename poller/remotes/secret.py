@@ -13,7 +13,7 @@ from poller.remote import Aborted, Conversation, Denied, Reply, Request, Token
 from poller.remotes import template
 from poller.remotes.expression import Expression
 from poller.remotes.page import Login, Signed
-from poller.remotes.scene import scene
+from poller.remotes.scene import reason, scene
 
 _PLAIN = re.compile(r"[!-~]+")
 """RFC 6750 takes fewer characters still; these can neither end a header nor begin another value."""
@@ -73,10 +73,11 @@ class Session:
         seen = scene(reply)
         told: dict[str, Any] = {"status": reply.status, "address": bare(reply.url)}
         if reply.status in _DENYING or wants(self._login.denied, reply):
-            raise Denied(f"the login at {bare(reply.url)} was refused with {reply.status}")
+            said = reason(self._login.reason, seen) if self._login.reason is not None else ""
+            raise Denied(f"the login at {bare(reply.url)} was refused with {reply.status}{said and f': {said}'}")
         if not 200 <= reply.status < 300:  # noqa: PLR2004 - RFC 9110, 15.3
-            reason = f"the login answered {reply.status}"
-            raise Aborted(Trouble(reason=reason, retry_after=reply.retry_after, **told))
+            why = f"the login answered {reply.status}"
+            raise Aborted(Trouble(reason=why, retry_after=reply.retry_after, **told))
         value = self._value(reply, seen)
         if not isinstance(value, str) or not (_COOKIE if self._login.cookie else _PLAIN).fullmatch(value) or not value:
             what = f"cookie {self._login.cookie}" if self._login.cookie else "token that a header can carry"
@@ -126,7 +127,10 @@ class Issuer:
         """Sign a token; nobody is asked."""
         yield from ()
         moments = {"iat": int(now), "nbf": int(now), "exp": int(now + self._signed.lifetime)}
-        value = jwt.encode({**moments, **self._claims}, self._secret, algorithm=_ALGORITHM)
+        try:
+            value = jwt.encode({**moments, **self._claims}, self._secret, algorithm=_ALGORITHM)
+        except (jwt.PyJWTError, TypeError, ValueError) as error:
+            raise Denied(f"the token cannot be signed: {error}") from None
         return Token(value=value, lifetime=self._signed.lifetime)
 
     def sign(self, token: Token) -> Mapping[str, str]:
@@ -167,7 +171,7 @@ def lifetime_of(seconds: Any) -> float | None:
     """Read for how long a token is good; what is no time at all says nothing, or every request would log in anew."""
     try:
         value = float(seconds)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return value if 0 < value < float("inf") else None
 
@@ -176,7 +180,7 @@ def _own(token: str, now: float) -> float | None:
     """Read what a JWT itself says (RFC 7519, 4.1.4); nobody has to believe its signature for that."""
     try:
         claims = jwt.decode(token, options={"verify_signature": False})
-    except (jwt.PyJWTError, ValueError):
+        expires = float(claims.get("exp", "none"))
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError):
         return None
-    expires = claims.get("exp")
-    return lifetime_of(expires - now) if isinstance(expires, int | float) else None
+    return lifetime_of(expires - now)

@@ -1,5 +1,6 @@
 """Reads the steps of a page: requests, and how their replies are understood."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ def step(table: Table, *, questioning: bool = False) -> Step:
     """
     verdicts = tuple(_verdicts(table))
     word = table.expression("word")
+    for doubled in sorted(_doubled(verdicts)):
+        table.note(f"{doubled!r} is a word of two verdicts")
     if word is None and any(verdict.words for verdict in verdicts):
         table.note("a verdict that is a list of words needs word: where in the reply the word is")
     return Step(
@@ -99,6 +102,11 @@ def _report(table: Table) -> Report | None:
 def _word(value: Any) -> str:
     """Write a word as replies are compared with it: in small letters, be it a text, a number, or true."""
     return value.lower() if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _doubled(verdicts: tuple[Verdict, ...]) -> set[str]:
+    counts = Counter(word for verdict in verdicts for word in verdict.words)
+    return {word for word, count in counts.items() if count > 1}
 
 
 def _compared(word: Expression | None, verdicts: tuple[Verdict, ...]) -> tuple[Expression, ...]:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from poller import units
 from poller.remotes import template
-from poller.remotes.expression import ROOTS, Expression
+from poller.remotes.expression import FUNCTIONS, ROOTS, Expression
 from poller.remotes.lines import Path, dotted
 from poller.remotes.template import Address
 
@@ -64,7 +64,8 @@ class Table:
         """Note every key that nobody has asked for."""
         for name in self._values:
             if name not in self._asked:
-                self.note(f"is not known here{meant(name, self._asked)}", name)
+                known = f"; known are {', '.join(sorted(self._asked))}"
+                self.note(f"is not known here{meant(name, self._asked) or known}", name)
 
     def raw(self, name: str, default: Any = None) -> Any:
         """Give a value as it is."""
@@ -162,6 +163,8 @@ class Table:
 
     def _compiled(self, name: str, text: str) -> Expression:
         expression = Expression(text, dotted((*self.path, name)))
+        for function in expression.unknown_functions():
+            self.note(f"there is no function {function}(){meant(function, FUNCTIONS)}", name)
         if expression.negates_too_little():
             self.note("negates only the first word after the !; write !(…) with the whole path inside", name)
         for root in dict.fromkeys(expression.roots()):

@@ -87,6 +87,7 @@ def _login(table: Table, known: Collection[str]) -> Login:
         expires_in=login.expression("expires_in"),
         lifetime=login.duration("lifetime"),
         denied=login.expression("denied"),
+        reason=login.expression("reason"),
         headers=login.headers("header", known) or _BEARER,
     )
     if (found.token is None) is (not found.cookie):

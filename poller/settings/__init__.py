@@ -13,11 +13,12 @@ import msgspec
 
 from poller.errors import ConfigurationError
 from poller.remote import Remote
+from poller.remotes.bound import Named
 from poller.settings.reading import Provenance, Reading
 from poller.settings.sources import Problem, Sources, locate
 from poller.settings.table import TABLE
 
-__all__ = ["Examination", "Provenance", "Settings", "bound", "examine", "load", "locate", "remote", "some"]
+__all__ = ["Examination", "Provenance", "Settings", "bound", "examine", "given", "load", "locate", "remote", "some"]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +155,13 @@ def remote(environ: Mapping[str, str], env_file: Path | None, where: str) -> tup
     if reading.problems:
         raise _unusable(reading.problems)
     return bound[0], reading.provenance
+
+
+def given(environ: Mapping[str, str], env_file: Path | None, found: Named) -> Mapping[str, str]:
+    """Read what there is of a remote's settings, whether or not that is all it needs."""
+    sources = Sources(environ, env_file)
+    read = {name: sources.find(name) for name in found.settings}
+    return {name: seen.text for name, seen in read.items() if seen is not None}
 
 
 def bound(environ: Mapping[str, str], env_file: Path | None, where: str) -> tuple[Remote, tuple[str, ...]]:

@@ -20,6 +20,7 @@ DEADLINE_CHARACTERS = 64
 CONTEXT_BYTES = 16 * 2**10
 """It is written again with every change of its order, and shown in every list."""
 CONTEXT_DEPTH = 16
+INPUT_DEPTH = 64
 LONGEST_PATIENCE = 10 * 365 * 86400.0
 
 _NUL = b"\\u0000"
@@ -105,6 +106,16 @@ def context(value: object) -> dict[str, Any]:
     return value
 
 
+def inputs(value: dict[str, Any]) -> dict[str, Any]:
+    """Read what a task is to be done with: any JSON, ``INPUT_DEPTH`` levels deep, that can be written again."""
+    _search(value, INPUT_DEPTH)
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a surrogate pair, which is no character") from None
+    return value
+
+
 def _is_flat(value: dict[str, Any]) -> bool:
     """Tell whether names and texts are all there is, so that only a NUL could be wrong with them."""
     return type(value) is dict and set(map(type, value.values())) <= {str}
@@ -116,7 +127,7 @@ def _search(value: object, levels: int) -> None:
         _keepable(value)
         return
     if not levels:
-        raise ValueError(f"is nested more than {CONTEXT_DEPTH} levels deep")
+        raise ValueError("is nested too deeply")
     if isinstance(value, Doubled):
         raise ValueError(f"has {quoted(value.names[0])} more than once")  # noqa: TRY004
     for inner in value if isinstance(value, list) else (*value, *value.values()):

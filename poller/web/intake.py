@@ -7,7 +7,7 @@ from uuid import uuid4
 import msgspec
 
 from poller.order import Order, place
-from poller.remote import Started, Wish
+from poller.remote import Started, Task, Wish
 from poller.web import fields
 from poller.web.body import Doubled
 from poller.web.guess import did_you_mean
@@ -126,6 +126,13 @@ class Intake:
         known = {**context, **(asked.get("context") or {})}
         return self._made({**asked, "task_id": task_id, "remote": remote, "context": known}, self._now())
 
+    def fits(self, task: Task) -> bool:
+        """Tell whether a task that a remote names can be an order at all."""
+        try:
+            return bool(fields.task_id(task.task_id)) and fields.context(task.context) is not None
+        except ValueError:
+            return False
+
     def asked(self, given: dict[str, Any]) -> dict[str, Any]:
         """Read what is to be known of orders whose tasks are yet to be found.
 
@@ -146,6 +153,10 @@ class Intake:
                 "input", 'must be an object, such as {"type": "product-export"}; in a form, write input.NAME=value'
             )
             given = {}
+        try:
+            fields.inputs(given)
+        except ValueError as error:
+            faults.add("input", str(error))
         if not isinstance(kind, str):
             faults.add("kind", "must be a string")
             kind = ""

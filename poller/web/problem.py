@@ -8,7 +8,7 @@ import msgspec
 import structlog
 from aiohttp import hdrs, web
 
-from poller.errors import Busy, Conflict, Declined, NotFound, PollerError, Stale, StoreUnavailable, Unreached
+from poller.errors import Busy, Conflict, Declined, NotFound, PollerError, Stale, Stopping, StoreUnavailable, Unreached
 from poller.remote import Misfit
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -129,6 +129,8 @@ def _ours(request: web.Request, error: PollerError) -> Refusal:  # noqa: PLR0911
             return Refusal(422, str(error), hint=error.hint)
         case Unreached():
             return Refusal(502, str(error), hint=error.hint)
+        case Stopping():
+            return Refusal(503, str(error), hint=error.hint, headers=_RETRY_LATER)
         case Busy():
             return Refusal(429, str(error), hint=error.hint, headers=_RETRY_THEN)
         case Stale():

@@ -61,7 +61,7 @@ class Remotes:
         name = self._name(request, "discover")
         wish = {key: value for key, value in request.query.items() if key != "limit"}
         found = await self._desk.discover(name, wish, _limit(request.query.get("limit", str(MOST_ORDERS))))
-        tasks = [await self._task(name, task) for task in found.tasks]
+        tasks = [await self._task(name, task) for task in found.tasks if self._intake.fits(task)]
         return respond({"tasks": tasks, "complete": found.complete})
 
     async def discover(self, request: web.Request) -> Answer:
@@ -74,7 +74,11 @@ class Remotes:
         found = await self._desk.discover(
             name, posted.get("input") or {}, _limit(str(posted.get("limit", MOST_ORDERS)))
         )
-        orders = [self._intake.found(name, task.task_id, task.context, asked) for task in found.tasks]
+        orders = [
+            self._intake.found(name, task.task_id, task.context, asked)
+            for task in found.tasks
+            if self._intake.fits(task)
+        ]
         unknown = [order for order in orders if await self._store.get(order.key) is None]
         kept = await self._store.add(self._desk.scheduled(unknown)) if unknown else []
         new = [order for order, is_new in kept if is_new]
@@ -98,17 +102,30 @@ class Remotes:
         return beginning._replace(wish=self._desk.fit(name, beginning.wish))
 
     async def _start_all(self, name: str, beginnings: list[Beginning]) -> list[Order]:
-        """Start one after the other; if one cannot be started, cancel those before it."""
+        """Start one after the other; if one cannot be started, cancel those that were before it."""
         orders: list[Order] = []
-        try:
-            for each in beginnings:
-                orders.append((await self._desk.start(name, *each))[0])  # noqa: PERF401 - what is done is needed
-        except Exception:
-            for order in orders:
-                with suppress(PollerError):
-                    await self._desk.apply(order.key, fate.cancel, "canceled")
-            raise
+        new: list[Order] = []
+        for each in beginnings:
+            try:
+                order, is_new = await self._desk.start(name, *each)
+            except PollerError as error:
+                error.hint = "; ".join(filter(None, (error.hint, await self._undone(new))))
+                raise
+            orders.append(order)
+            if is_new:
+                new.append(order)
         return orders
+
+    async def _undone(self, orders: list[Order]) -> str:
+        """Cancel orders; say what became of each."""
+        said = []
+        for order in orders:
+            with suppress(PollerError):
+                await self._desk.apply(order.key, fate.cancel, "canceled")
+                events = (await self._store.history(order.key)).events
+                there = "there as well" if events[-1].event == "canceled_there" else "but not there"
+                said.append(f"{order.task_id} was started, and canceled {there}")
+        return "; ".join(said)
 
     async def _task(self, name: str, task: Task) -> dict[str, Any]:
         order = await self._store.get(Key(name, task.task_id))
