@@ -695,3 +695,234 @@ async def test_a_workflow_of_medusa_s_hears_of_another_remote_s_file(tmp_path: P
                 assert body["response"]["files"][0]["sha256"] == hashlib.sha256(PDF).hexdigest()
             else:
                 assert (outcome, body["response"]) == ("failure", {"cause": "refused", "reason": "tray 2"})
+
+
+# --- what a hostile reading found
+
+
+async def test_what_is_kept_of_a_start_is_small(tmp_path: Path) -> None:
+    """A thousand levels, or a megabyte, are not written again and again with an order; nor read at the next start."""
+    deep: Any = 1
+    for _ in range(900):
+        deep = {"a": deep}
+
+    async def start(request: web.Request) -> web.Response:
+        return web.json_response({"job": {"id": "D1"}, "x": deep, "y": "y" * 20_000, "z": "z"})
+
+    text = (
+        Path(PRESS)
+        .read_text(encoding="utf-8")
+        .replace(
+            'task_id = "body.job.id"', 'task_id = "body.job.id"\nkeep = { x = "body.x", y = "body.y", z = "body.z" }'
+        )
+    )
+    remote = Press()
+    async with serving({**remote.routes(), "POST /v2/jobs": start}) as base:
+        environ = {"PRESS_URL": base, "PRESS_KEY": KEY}
+        async with workshop(tmp_path, page(tmp_path, "press", text), environ) as it:
+            assert (await it.post("/remotes/press/tasks", {"input": {"template": "x"}}))[0] == 202
+            assert (await it.order("press", "D1")).kept == {"z": "z"}
+        async with workshop(tmp_path, page(tmp_path, "press", text), environ) as it:
+            assert (await it.order("press", "D1")).kept == {"z": "z"}
+
+
+IDEMPOTENT = Path(PRESS).read_text(encoding="utf-8").replace("[start]\n", "[start]\nidempotent = true\n") + (
+    '\n[cancel]\npost = "jobs/{task_id}/cancel"\n'
+)
+
+
+async def test_nobody_s_task_is_canceled_for_another_s_start(tmp_path: Path) -> None:
+    """Where the remote gives the task that is there already, its order stays, whatever becomes of the start."""
+    canceled: list[str] = []
+    names = iter(["A", "A", "A", "B", None])
+
+    async def cancel(request: web.Request) -> web.Response:
+        canceled.append(request.match_info["id"])
+        return web.json_response({})
+
+    async def start(request: web.Request) -> web.Response:
+        name = next(names)
+        return web.json_response({"job": {"id": name}} if name else {"note": "no"}, status=201 if name else 422)
+
+    remote = Press()
+    remote.phase |= {"A": "queued", "B": "queued"}
+    routes = {**remote.routes(), "POST /v2/jobs": start, "POST /v2/jobs/{id}/cancel": cancel}
+    async with serving(routes) as base:
+        environ = {"PRESS_URL": base, "PRESS_KEY": KEY}
+        async with workshop(tmp_path, page(tmp_path, "press", IDEMPOTENT), environ) as it:
+            wish = {"input": {"template": "x"}}
+            assert (await it.post("/remotes/press/tasks", wish))[0] == 202
+            status, problem = await it.post("/remotes/press/tasks", {**wish, "batch": "other"})
+            assert (status, canceled) == (409, [])
+            assert "'A'" in problem["hint"]
+            status, problem = await it.post("/remotes/press/tasks", [wish, wish, wish])
+            assert (status, canceled) == (422, ["B"])
+            assert problem["hint"] == "B was started, and canceled there as well"
+            assert (await it.order("press", "A")).state is State.PENDING
+
+
+async def test_a_stop_waits_for_a_start(tmp_path: Path) -> None:
+    """What the remote makes meanwhile has an order before the poller is gone; nothing new is started."""
+    asked, answers = asyncio.Event(), asyncio.Event()
+
+    async def start(request: web.Request) -> web.Response:
+        asked.set()
+        await answers.wait()
+        return web.json_response({"job": {"id": "S1"}}, status=201)
+
+    remote = Press()
+    remote.phase["S1"] = "queued"
+    async with serving({**remote.routes(), "POST /v2/jobs": start}) as base:
+        environ = {"PRESS_URL": base, "PRESS_KEY": KEY, "POLLER_GRACE": "20s"}
+        async with workshop(tmp_path, PRESS, environ) as it:
+            starting = asyncio.create_task(it.post("/remotes/press/tasks", {"input": {"template": "x"}}))
+            await asked.wait()
+            it.service.desk.stop()
+            assert (await it.post("/remotes/press/tasks", {"input": {"template": "x"}}))[0] == 503
+            assert not it.service.working.done()
+            answers.set()
+            assert (await starting)[0] == 202
+            await it.service.working
+            assert (await it.order("press", "S1")).state is State.PENDING
+
+
+async def test_a_start_is_never_sent_twice(tmp_path: Path) -> None:
+    """Not by GET either, not over a connection that closes just then, and it follows nobody elsewhere."""
+    began: list[str] = []
+
+    async def start(request: web.Request) -> web.Response:
+        began.append(request.path)
+        if len(began) == 1:
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(status=302, headers={"Location": "/v2/elsewhere"})
+
+    text = (
+        Path(PRESS)
+        .read_text(encoding="utf-8")
+        .replace('post    = "jobs"\n', 'get     = "begin"\n')
+        .replace('json    = { template = "{input.template}", copies = "{input.copies}" }\n', "")
+    )
+    remote = Press()
+    remote.phase["T1"] = "queued"
+    async with serving({**remote.routes(), "GET /v2/begin": start, "GET /v2/elsewhere": start}) as base:
+        environ = {"PRESS_URL": base, "PRESS_KEY": KEY}
+        async with workshop(tmp_path, page(tmp_path, "press", text), environ) as it:
+            await it.post("/orders", {"task_id": "T1"})
+            await it.until(lambda order: order.checks > 1, "press", "T1")
+            for count in (1, 2):
+                status, problem = await it.post("/remotes/press/tasks", {"input": {"template": "x"}})
+                assert (status, began) == (502, ["/v2/begin"] * count)
+                assert "nobody knows" in problem["hint"]
+
+
+async def test_a_secret_in_a_page_s_headers_stays_at_home(tmp_path: Path) -> None:
+    """A redirect of a link does not take it along, nor does a request to another host that the operator named."""
+    seen: list[dict[str, str]] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        seen.append(dict(request.headers))
+        return web.Response(body=PDF, content_type="application/pdf")
+
+    async def job(request: web.Request) -> web.Response:
+        assert request.headers["X-Secret"] == KEY
+        return web.json_response({"url": "/files/1"})
+
+    async def file(request: web.Request) -> web.Response:
+        assert request.headers["X-Secret"] == KEY
+        return web.Response(status=302, headers={"Location": request.query.get("to", "") or state["other"] + "/f"})
+
+    state: dict[str, str] = {}
+    text = (
+        'name = "h"\nbase = "{+H_URL}"\nheaders = { X-Secret = "{H_KEY}" }\nallow_origins = ["{+H_OTHER}"]\n'
+        'settings = { H_URL = "required", H_KEY = "secret", H_OTHER = "required" }\n'
+        '[check]\nget = "jobs/{task_id}"\nready = "body.url"\n'
+        '[[check.then]]\nget = "{+H_OTHER}/more"\nkeep = { a = "status" }\n'
+        '[[file]]\npath = "files/1"\nheaders = { X-Also = "{H_KEY}", Accept = "application/pdf" }\n'
+        '[file.types]\n"application/pdf" = ".pdf"\n'
+    )
+    async with serving({"GET /f": elsewhere, "GET /more": elsewhere}) as other:
+        state["other"] = other
+        async with serving({"GET /jobs/{id}": job, "GET /files/1": file}) as base:
+            environ = {"H_URL": base, "H_KEY": KEY, "H_OTHER": other}
+            async with workshop(tmp_path, page(tmp_path, "h", text), environ) as it:
+                await it.post("/orders", {"task_id": "T1"})
+                assert (await it.rest("h", "T1")).state is State.DONE
+    assert len(seen) == 2
+    assert not any(KEY in value for headers in seen for value in headers.values())
+    assert seen[1]["Accept"] == "application/pdf"
+
+
+async def test_a_retry_waits_for_the_cancellation_before_it(tmp_path: Path) -> None:
+    """Else the remote would cancel what is wanted again."""
+    asked, answers = asyncio.Event(), asyncio.Event()
+
+    async def cancel(request: web.Request) -> web.Response:
+        asked.set()
+        await answers.wait()
+        return web.json_response({})
+
+    remote = Press()
+    async with serving({**remote.routes(), "POST /v2/jobs/{id}/cancel": cancel}) as base:
+        environ = {"PRESS_URL": base, "PRESS_KEY": KEY}
+        async with workshop(tmp_path, page(tmp_path, "press", IDEMPOTENT), environ) as it:
+            await it.post("/remotes/press/tasks", {"input": {"template": "x"}})
+            canceling = asyncio.create_task(it.post("/orders/press/J1/cancel"))
+            await asked.wait()
+            retrying = asyncio.create_task(it.post("/orders/press/J1/retry"))
+            await asyncio.sleep(0.05)
+            assert not retrying.done()
+            answers.set()
+            assert (await canceling)[1]["state"] == "canceled"
+            assert (await retrying)[1]["state"] == "pending"
+            assert [event for event in await it.events("press", "J1") if "cancel" in event or event == "retried"] == [
+                "canceled",
+                "canceled_there",
+                "retried",
+            ]
+
+
+@pytest.mark.parametrize("header", ["\u00ff\u00fe", "t=1,v1=\u20ac", ""])
+async def test_a_push_of_odd_bytes_is_refused(tmp_path: Path, header: str) -> None:
+    """Whatever stands where the proof should be; it is nobody's accident."""
+    text = Path(PRESS).read_text(encoding="utf-8") + '\n[nudge]\nhmac = "X-Sig"\nsecret = "{PRESS_KEY}"\n'
+    async with press(tmp_path, page(tmp_path, "press", text)) as (_, it):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(it.url.rpartition(":")[2]))
+        sig = header.encode("utf-8")
+        writer.write(
+            b"POST /remotes/press/nudge HTTP/1.1\r\nHost: localhost\r\nX-Sig: "
+            + sig
+            + b"\r\nContent-Length: 2\r\n\r\n{}"
+        )
+        assert (await reader.readline()).split()[1] == b"403"
+        writer.close()
+
+
+async def test_tasks_that_can_be_no_orders_are_passed_over(tmp_path: Path) -> None:
+    """What a remote lists is held to the rules for what a shop posts."""
+    jobs = [{"id": each, "type": "x"} for each in ("a\nb", "\x00", "n" * 600, "good", 7)]
+    jobs.append({"id": "fat", "type": "t" * 100_000})
+
+    async def listed(request: web.Request) -> web.Response:
+        return web.json_response({"batch_jobs": jobs})
+
+    remote = Medusa()
+    async with serving({**remote.routes(), "GET /admin/batch-jobs": listed}) as base:  # noqa: SIM117
+        async with workshop(tmp_path, "medusa-v1", {"MEDUSA_URL": base, "MEDUSA_TOKEN": KEY}) as it:
+            _, found = await it.get("/remotes/medusa-v1/tasks")
+            assert [task["task_id"] for task in found["tasks"]] == ["good", "7", "fat"]
+            assert found["tasks"][-1]["context"] == {}
+
+
+async def test_inputs_are_held_to_the_rules_of_json(tmp_path: Path) -> None:
+    """Half a character, a number that is none, a name that comes twice, a thousand levels."""
+    async with press(tmp_path) as (remote, it):
+        for bad in (
+            b'{"input": {"template": "\\ud800"}}',
+            b'{"input": {"template": 1e999}}',
+            b'{"input": {"template": "a", "template": "b"}}',
+            b'{"input": {"template": ' + b"[" * 100 + b"]" * 100 + b"}}",
+        ):
+            status, problem = await it.post("/remotes/press/tasks", bad, headers={"Content-Type": "application/json"})
+            assert status in {400, 422}, problem
+        assert remote.started == []

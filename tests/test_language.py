@@ -543,6 +543,49 @@ def test_a_list_that_is_odd_ends_all_the_same() -> None:
     assert isinstance(found, Found)
 
 
+def test_pages_after_the_first_are_asked_in_the_same_way() -> None:
+    """With the page's headers and the same body; a next address is taken as it is."""
+    it = remote(
+        'headers = { X-Tenant = "{ACME_USER}" }\n[discover]\npost = "l"\njson = { who = "{input.who}" }\nnext = "body.link"\n'
+        'items = "body.items"\ntask_id = "id"\ninput = { who = "required" }\n' + CHECK
+    )
+    first, last = said({"items": [{"id": 1}], "link": "/api/l?cursor=a%2Fb%3D&x=1"}), said({"items": [{"id": 2}]})
+    requests, found = converse(it.discover({"who": "me"}, 9), first, last)
+    assert [each.headers["X-Tenant"] for each in requests] == ["some-user"] * 2
+    assert [json.loads(each.body or b"") for each in requests] == [{"who": "me"}] * 2
+    assert requests[1].url == "https://acme.example/api/l?cursor=a%2Fb%3D&x=1"
+    assert len(found.tasks) == 2
+
+
+# --- hostile values
+
+
+def test_hostile_values_are_no_accidents() -> None:
+    """Numbers of hundreds of digits, hundreds of levels, names that Python has a meaning for."""
+    it = remote(
+        '[check]\nget = "t"\npending = "body.wait"\nfailed = "body.why"\ndone = "body.ok"\nretry_after = "body.wait"\nreason = "body.why"\n'
+    )
+    huge = b'{"wait": ' + b"9" * 400 + b"}"
+    assert converse(it.check(order()), said(huge, retry_after=7.0))[1] == NotReady(retry_after=7.0)
+    deep = b'{"why": ' + b"[" * 600 + b'"x"' + b"]" * 600 + b"}"
+    assert converse(it.check(order()), said(deep))[1].reason == "the remote answered 200"
+    nested = b'{"why": ' + b'{"message": ' * 300 + b'"x"' + b"}" * 301
+    assert type(converse(it.check(order()), said(nested))[1]) is Refused
+    text = '[auth.login]\npost = "l"\ntoken = "body.t"\nexpires_in = "body.n"\nlifetime = "1h"\n'
+    own = jwt.encode({"exp": 10**400}, "k" * 32)
+    assert asked(text, said(b'{"t": "%s", "n": %s}' % (own.encode(), b"9" * 400)))[1].lifetime == 3600.0
+    it = remote(
+        '[check]\nget = "t/{order}/{self}"\nready = "body.ok"\nkeep = { order = "body.o", self = "body.o", more = "body.o" }\n[[check.then]]\nget = "{order}{self}{more}"\n[[file]]\nlink = "body.l"\n'
+    )
+    requests, _ = converse(
+        it.check(order(context={"order": "a", "self": "b"})), said({"ok": 1, "o": "x"}), said({"l": "/f"})
+    )
+    assert [each.url.rpartition("/api/")[2] for each in requests] == ["t/a/b", "xxx"]
+    with pytest.raises(Denied, match="cannot be signed"):
+        asked('[auth.hs256]\nsecret = "{ACME_KEY}"\nclaims = { iss = 5 }\n')
+    assert links("[[file]]\nlink = 'body.l'\n", {"l": [[[[[[[[["/deep"]]]]]]]]]}).reason.startswith("the file is ready")
+
+
 # --- files
 
 
@@ -561,25 +604,26 @@ headers = { Accept = "text/csv", X-Key = "{ACME_KEY}" }
 max_age = "5m"
 [[file]]
 each = "body.ids"
-path = "files/{each}/content"
+path = "files/{each.id}/content"
 optional = true
 max_age = "1m"
 [[file]]
 path = "files/{extra}"
 optional = true
 """
-    body = {"files": [{"url": "/a", "urls": ["https://b.example/b", 7]}], "ids": ["x/y", "z"]}
+    body = {"files": [{"url": "/a", "urls": ["https://b.example/b", 7]}], "ids": [{"id": "x/y"}, None, {"id": 7}]}
     answer = links(text, body)
     assert [link.url.removeprefix("https://acme.example") for link in answer.links] == [
         "/a",
         "https://b.example/b",
         "/api/files/x%2Fy/content",
-        "/api/files/z/content",
+        "/api/files/7/content",
     ]
     assert [link.headers for link in answer.links[:2]] == [{"Accept": "text/csv", "X-Key": "canary-key"}, {}]
     assert answer.good_for == 60.0
     assert links(text, body | {"extra": "e"}).links[-1].url.endswith("/files/e")
     assert links(text, {}).reason == "the file is ready, but no link says where"
+    assert type(links("[[file]]\npath = 'f/{context.no}'\n", {})) is Unsafe
     assert (
         links("[[file]]\nlink = 'body.x'\noptional = true\n", {}).reason
         == "the task is ready, but there is no file at all"
@@ -758,6 +802,9 @@ def test_a_push_names_whom_it_is_about() -> None:
     headers = {"x-token": "canary-key"}
     assert pushed(text, b'{"id": ["a", 7, null, true]}', headers) == Nudged(task_ids=("a", "7"))
     assert pushed(text, b"no json", headers) == Nudged(task_ids=None)
+    unset = remote('[nudge]\ntoken = "X-Token"\nsecret = "whsec_{ACME_OTHER}"\n' + CHECK)
+    assert type(pushed("", headers={"x-token": "whsec_"}, it=unset)) is Refused
+    assert type(pushed(text, headers={"x-token": "\udcff"})) is Refused
     assert pushed(text + 'when = "body.done"', b'{"id": "a"}', headers) == Nudged(task_ids=())
 
 
@@ -789,7 +836,18 @@ def test_a_signature_is_checked_with_the_remote_s_keys() -> None:
     for nonsense in ("", "a.b.c", "a..", "..", "€..x"):
         assert type(heed(nonsense, 102.0)[1]) is Refused
     late = 100.0 + 3601.0
-    assert type(heed(sign(other), late, said({}, 500))[1]) is Trouble
+    down = heed(sign(other), late, said({}, 500))[1]
+    assert (type(down), "answered 500 without keys" in down.reason) == (Trouble, True)
+    assert type(heed(sign(other), late + 1.0)[1]) is Trouble
+    assert heed(sign(other), late + 6.0, Denied("no"))[1].reason == "the remote's keys cannot be had: no"
+    assert heed(sign(other), late + 12.0, keys(other))[1] == Nudged(task_ids=None)
+    fresh = remote('[nudge]\njws = "X-Sig"\nkeys = "https://acme.example/keys"\n' + CHECK)
+    pushes = [fresh.heed(Push(headers={"x-sig": sign(key)}, body=body), 0.0) for _ in range(2)]
+    assert [next(each).url for each in pushes] == ["https://acme.example/keys"] * 2
+    for each in pushes:
+        with pytest.raises(StopIteration) as ended:
+            each.send(keys(key))
+        assert ended.value.value == Nudged(task_ids=None)
     assert (
         type(
             converse(
@@ -817,6 +875,13 @@ def test_a_feed_says_what_is_wrong() -> None:
     assert len(converse(it.look({}), said({}, headers={"ETag": '"a b/c"'.replace(" ", "_")}))[1].task_id) == 32
     assert converse(it.look({}), Aborted(Trouble(reason="x")))[1].reason == "x"
     assert converse(it.check(order()))[1].links[0].url == "https://acme.example/api/latest"
+    with pytest.raises(ConfigurationError) as raised:
+        remote("[feed]\nget = 'https://evil.example/x'\n")
+    assert raised.value.problems[0][0] == "acme: feed.get"
+    with pytest.raises(ConfigurationError) as raised:
+        remote("[auth.login]\npost = 'https://evil.example/x'\ntoken = 'body.t'\n" + CHECK)
+    assert raised.value.problems[0][0] == "acme: auth.login"
+    assert converse(it.look({}), said(b"x", headers={"ETag": '""'}, sha256="cd"))[1].task_id == "cd"
     with pytest.raises(ConfigurationError) as raised:
         remote(feed, {"ACME_KEY": "k", "ACME_USER": "often"})
     assert raised.value.problems[0][0] == "acme: feed.every"
@@ -879,6 +944,21 @@ MISTAKES = [
     ("[nudge]\nhmac = 'X'\n" + CHECK, "nudge", "needs a secret"),
     ("[nudge]\n" + CHECK, "nudge", "needs a proof"),
     ("[auth]\nbasic = {}\n" + CHECK, "auth.basic", "needs a user"),
+    (
+        '[check]\nget = "t"\nready = "urlencode(body) || lenght(body)"\n[[file]]\nlink = "body"',
+        "check.ready",
+        "no function",
+    ),
+    (
+        '[check]\nget = "t"\nword = "body"\nready = ["a", "b"]\nfailed = ["B"]\n[[file]]\nlink = "body"',
+        "check",
+        "word of two verdicts",
+    ),
+    (
+        '[check]\nget = "t"\nready = "body"\nxyzzy = 1\n[[file]]\nlink = "body"',
+        "check.xyzzy",
+        "known are absent, confirm",
+    ),
     ("[auth]\nhs256 = {}\n" + CHECK, "auth.hs256", "needs a secret"),
     ("[auth.login]\npost = 'l'\n" + CHECK, "auth.login", "gives a token"),
     ("[auth]\nbearer = 'x'\nbasic = { user = 'y' }\n" + CHECK, "auth", "one kind"),
@@ -950,7 +1030,20 @@ z = 4
     assert found[("l", 1, "deep", 0, "z")] == 19
     assert lines.line_of(("t", "list", 1, "z"), found) == 7
     assert lines.line_of(("none",), found) is None
+    odd = 'a = 1\u2028\nb = """x \\""" y"""\n[limits."a] #"]\nc = 2\n# \x85[x]\nd.e = 3\nf = \'\'\'\n[no]\n\'\'\'\ng = 4\n'
+    found = lines.lines(odd.replace("\u2028", " # \u2028"))
+    assert (found[("b",)], found[("limits", "a] #", "c")], found[("limits", "a] #", "d")]) == (2, 4, 6)
+    assert found[("limits", "a] #", "g")] == 10
     assert lines.dotted(("l", 1, "deep", 0, "z")) == "l[2].deep.z"
+
+
+def test_a_page_that_no_parser_takes_is_a_mistake_like_any_other() -> None:
+    """Thousands of levels, numbers of thousands of digits, expressions without end."""
+    for text in ("a = " + "[" * 5000, "a = " + "9" * 5000):
+        with pytest.raises(ConfigurationError, match="is not TOML"):
+            remotes.parse(text, where="acme.toml")
+    with pytest.raises(ConfigurationError):
+        remotes.parse(HEAD + f'[check]\nget = "t"\nready = "{"(" * 3000}body{")" * 3000}"\n', where="acme.toml")
 
 
 # --- examples
@@ -996,6 +1089,11 @@ gives   = "started"
     needy = remote("[check]\nget = '{context.a}/{task_id}'\ndone = 'body'\n")
     assert example.first_request(needy, "T").url.endswith("/A/T")
     assert needy.needs == {"a"}
+    assert remote("[check]\nget = '{context.a.b}/{task_id}'\ndone = 'body'\n").needs == {"a"}
+    foreign = remote("[check]\nget = 'https://evil.example/{task_id}'\ndone = 'body'\n")
+    assert type(example.first_request(foreign, "T")) is Unsafe
+    assert example.made_up(needy.page, {"ACME_KEY": "real", "ACME_USER": "u"})["ACME_USER"] == "u"
+    assert example.made_up(needy.page, {"ACME_KEY": "real"})["ACME_KEY"] == "acme_key"
     assert example.carried_out(_raising(Aborted(Trouble(reason="x"))), [])[1] == Trouble(reason="x")
     assert isinstance(example.carried_out(_raising(Denied("no")), [])[1], Denied)
     assert example._told(Denied("no")) == {"reason": "no"}

@@ -151,6 +151,16 @@ def made(started: Started) -> Order:
     return replace(order(started.task_id, State.PENDING), due_at=NOW)
 
 
+async def test_a_conversation_that_breaks_is_trouble() -> None:
+    """Whoever wrote the remote has a mistake in it; the shop is told, and nobody else falls."""
+
+    async def breaks() -> None:
+        raise ZeroDivisionError("by nought")
+
+    with pytest.raises(Unreached, match="an error of our own: ZeroDivisionError: by nought"):
+        await envoy(Asker(breaks)).start(Wish(), made)
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "hint"),
     [

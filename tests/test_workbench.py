@@ -13,6 +13,9 @@ from click.testing import CliRunner, Result
 
 from poller.cli import main
 from poller.cli.outcome import Exit
+from poller.errors import ConfigurationError
+from poller.remotes.page import VERDICTS
+from poller.remotes.reader import parse
 from tests.test_family import KEY, PRESS, Press
 from tests.workshop import Workshop, serving, workshop
 
@@ -187,3 +190,61 @@ def test_remotes_that_packages_bring_are_listed(table: bool) -> None:
     listed = run("remotes", "list", "--table" if table else "--json", POLLER_REMOTES="saleor")
     assert listed.exit_code == 0
     assert "medusa-v2" in listed.stdout
+
+
+def test_the_language_is_told_whole() -> None:
+    """Every key that a page can have is in what ``remotes language`` prints, and the words of verdicts too."""
+    told = run("remotes", "language").stdout
+    known = set(VERDICTS)
+    for text in (
+        "",
+        "[auth]\nx = 1\n",
+        "[check]\nx = 1\n",
+        "[[file]]\nx = 1\n",
+        "[nudge]\nx = 1\n",
+        "[discover]\nx = 1\n",
+    ):
+        for more in (
+            "",
+            "[auth.oauth2]\nx = 1\n",
+            "[auth.login]\nx = 1\n",
+            "[auth.hs256]\nx = 1\n",
+            "[limits]\nx = 1\n",
+        ):
+            if text.startswith("[auth]") and more.startswith("[auth"):
+                continue
+            with pytest.raises(ConfigurationError) as raised:
+                parse(
+                    f"y = 1\n{text}{more}[start]\nx = 1\n[feed]\nx = 1\n[[after.done]]\nx = 1\n[[example]]\nx = 1\n",
+                    where="x",
+                )
+            for _, problem in raised.value.problems:
+                known |= set(problem.partition("; known are ")[2].split(", ")) if "; known are " in problem else set()
+    assert len(known) > 90
+    assert sorted(word for word in known if word and word not in told) == []
+
+
+async def test_a_trial_shows_that_there_was_a_login_and_not_its_token(tmp_path: Path) -> None:
+    """Neither in what is computed nor in what comes back; a cookie that is set is masked, too."""
+    token = "canary-issued-token"
+
+    async def login(request: web.Request) -> web.Response:
+        return web.json_response({"token": token})
+
+    async def task(request: web.Request) -> web.Response:
+        assert request.headers["Authorization"] == f"Bearer {token}"
+        return web.json_response({"ok": 1}, headers={"Set-Cookie": "sid=canary-cookie"})
+
+    path = tmp_path / "odd.toml"
+    path.write_text(
+        'name = "odd"\nbase = "{+ODD_URL}"\nsettings = { ODD_URL = "required", ODD_KEY = "secret" }\n'
+        '[auth.login]\npost = "login"\njson = { key = "{ODD_KEY}" }\ntoken = "body.token"\n'
+        '[check]\nget = "t?no={task_id}&key={ODD_KEY}"\ndone = "body.ok"\n'
+    )
+    async with serving({"POST /login": login, "GET /t": task}) as base:
+        for form in ("--table", "--json"):
+            tried = await said("remotes", "try", str(path), "T1", form, ODD_URL=base, ODD_KEY="canary-key")
+            assert tried.exit_code == 0
+            assert "canary-" not in tried.output
+            assert "/login" in tried.stdout
+            assert "/t?no=T1&key=***" in tried.stdout
