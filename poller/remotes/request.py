@@ -26,6 +26,8 @@ def request(call: Call, *, url: str, headers: Mapping[str, str], values: Mapping
         values: what names stand for.
         how: further attributes of ``Request``.
     """
+    if not (headers or call.headers or call.payload or call.params):  # what most questions are
+        return Request(method=call.method, url=url, headers={"Accept": _JSON}, **how)
     given = {name: template.text(text, values) for name, text in {**headers, **call.headers}.items()}
     content_type, body = _encoded(call.payload, values) if call.payload is not None else ("", None)
     typed = {"Content-Type": content_type} if content_type else {}

@@ -42,7 +42,7 @@ def task(order: Order) -> dict[str, Any]:
         "id": order.task_id,
         "batch": order.batch,
         "context": order.context,
-        "created_at": units.iso(order.created_at),
+        "created_at": _iso(order.created_at),
         "made_at": _made_at(order.task_id),
     }
 
@@ -130,6 +130,9 @@ def _told(value: Any, levels: int = _DEEPEST) -> str:
     if isinstance(value, Mapping) and levels:
         return next((text for name in _TOLD if (text := _told(value.get(name), levels - 1))), "")
     return value if isinstance(value, str) else ""
+
+
+_iso = lru_cache(maxsize=1024)(units.iso)
 
 
 @lru_cache(maxsize=1024)

@@ -47,13 +47,13 @@ def answer(  # noqa: PLR0911 - one line a verdict
         page: whose step it is.
     """
     wait = scene.wait(step, reply, seen)
+    if name == "pending":  # what nearly every answer is: nobody asks why
+        return NotReady(retry_after=wait, progress=scene.progress(step, seen))
     if wait != reply.retry_after:
         reply = replace(reply, retry_after=wait)
     reason = scene.reason(step.reason, seen)
     told: dict[str, Any] = {"reason": reason, "status": reply.status, "address": bare(reply.url)}
     match name:
-        case "pending":
-            return NotReady(retry_after=wait, progress=scene.progress(step, seen))
         case "done":
             return NothingToFetch()
         case "confirm":
