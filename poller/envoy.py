@@ -11,11 +11,12 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from poller.errand import Found, Heard, Nudged, Push, Started, Wish
 from poller.errors import Busy, Conflict, Declined, StoreError, Unreached
 from poller.event import Event
 from poller.order import Order, State
 from poller.outcome import Absent, Gone, Locked, NothingToFetch, Outcome, Refused, Setback, Trouble, Unsafe
-from poller.remote import Conversation, Found, Heard, Nudged, Push, Remote, Started, Wish
+from poller.remote import Conversation, Remote
 from poller.store import Query, Store
 
 T = TypeVar("T")

@@ -5,24 +5,10 @@ from functools import cached_property
 from typing import Any
 
 from poller.address import Origin
+from poller.errand import Found, Heard, Misfit, Nudged, Push, Started, Version, Wish
 from poller.order import Order
 from poller.outcome import Refused, Trouble
-from poller.remote import (
-    Answer,
-    Auth,
-    Caps,
-    Conversation,
-    Delivery,
-    Found,
-    Heard,
-    Misfit,
-    Nudged,
-    Pacing,
-    Push,
-    Started,
-    Version,
-    Wish,
-)
+from poller.remote import Answer, Auth, Caps, Conversation, Delivery, Pacing
 
 
 class Modest:

@@ -10,11 +10,11 @@ import structlog
 from poller import order as fate
 from poller.doubt import Doubts
 from poller.envoy import Envoy
+from poller.errand import Found, Push, Started, Wish
 from poller.errors import Conflict, NotFound, Stale, Stopping, StoreError, StoreUnavailable
 from poller.event import Event
 from poller.lane import Lane
 from poller.order import Key, Order, State
-from poller.remote import Found, Push, Started, Wish
 from poller.shield import finish
 from poller.store import Query, Store
 from poller.tidings import Heralds

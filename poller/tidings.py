@@ -13,11 +13,12 @@ import msgspec
 import structlog
 
 from poller.envoy import Asker
+from poller.errand import Heard
 from poller.errors import StoreError
 from poller.event import Event
 from poller.order import Key, Order, State
 from poller.outcome import NothingToFetch, Refused, Setback
-from poller.remote import Heard, Remote
+from poller.remote import Remote
 from poller.store import Store
 
 _FIRST, _LAST = 1.0, 300.0

@@ -11,10 +11,11 @@ from typing import Any
 import structlog
 
 from poller.envoy import Asker
+from poller.errand import Version
 from poller.errors import StoreError
 from poller.order import Order, place
 from poller.outcome import NothingToFetch, Setback
-from poller.remote import Remote, Version
+from poller.remote import Remote
 from poller.store import Store
 
 _SOONER = 8

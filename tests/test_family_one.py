@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from poller import remotes
+from poller.errand import Nudged, Push, Started, Wish
 from poller.outcome import NotReady, Refused, Unsafe
-from poller.remote import Head, Link, Nudged, Push, Ready, Reply, Request, Started, Token, Wish
+from poller.remote import Head, Link, Ready, Reply, Request, Token
 from poller.remotes.example import failures, made_up
 from tests.grafx import order
 from tests.test_declared import converse

@@ -10,8 +10,9 @@ import pytest
 
 from poller import remotes
 from poller.address import Origin
+from poller.errand import Found, Heard, Misfit, Started, Wish
 from poller.outcome import Absent, Trouble
-from poller.remote import Caps, Denied, Found, Heard, Misfit, NotReady, Ready, Reply, Request, Started, Token, Wish
+from poller.remote import Caps, Denied, NotReady, Ready, Reply, Request, Token
 from poller.remotes.example import carried_out, failures, made_up
 from tests.grafx import order
 

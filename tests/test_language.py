@@ -19,24 +19,12 @@ from msgspec.structs import replace
 
 from poller import remotes
 from poller.address import Origin
+from poller.errand import Found, Heard, Misfit, Nudged, Push, Started, Wish
 from poller.errors import ConfigurationError
 from poller.modest import Modest
 from poller.order import Order, State, place
 from poller.outcome import Gone, NothingToFetch, NotReady, Refused, Stuck, Trouble, Unsafe
-from poller.remote import (
-    Aborted,
-    Denied,
-    Found,
-    Heard,
-    Misfit,
-    Nudged,
-    Push,
-    Reply,
-    Request,
-    Started,
-    Token,
-    Wish,
-)
+from poller.remote import Aborted, Denied, Reply, Request, Token
 from poller.remotes import example, expression, lines, request, scene, stamp, template
 from poller.remotes.declared import DeclaredRemote
 from poller.remotes.plugin import Plugin

@@ -8,12 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from poller.envoy import Envoy
+from poller.errand import Heard, Started, Version, Wish
 from poller.errors import Declined, StoreUnavailable, Unreached
 from poller.event import Event
 from poller.modest import Modest
 from poller.order import Order, State, place
 from poller.outcome import Locked, NothingToFetch, Refused, Trouble
-from poller.remote import Conversation, Heard, Started, Version, Wish
+from poller.remote import Conversation
 from poller.stores.memory import MemoryStore
 from poller.tidings import Heralds, Tidings
 from poller.watcher import Watcher

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from poller.errand import Found, Heard, Misfit, Started, Version, Wish
 from poller.order import Order
 from poller.outcome import (
     Absent,
@@ -22,22 +23,7 @@ from poller.outcome import (
     Unknown,
     Unsafe,
 )
-from poller.remote import (
-    Aborted,
-    Answer,
-    Conversation,
-    Denied,
-    Found,
-    Heard,
-    Misfit,
-    NeedsConfirming,
-    Ready,
-    Reply,
-    Request,
-    Started,
-    Version,
-    Wish,
-)
+from poller.remote import Aborted, Answer, Conversation, Denied, NeedsConfirming, Ready, Reply, Request
 from poller.remotes.declared import DeclaredRemote
 from poller.remotes.page import Example, Page
 from poller.remotes.table import meant

@@ -10,11 +10,12 @@ from hashlib import sha256
 
 from poller import units
 from poller.address import bare
+from poller.errand import Version
 from poller.errors import ConfigurationError
 from poller.order import Order
 from poller.outcome import NothingToFetch
 from poller.promise import is_strong
-from poller.remote import Aborted, Answer, Conversation, Link, Ready, Request, Version, judge
+from poller.remote import Aborted, Answer, Conversation, Link, Ready, Request, judge
 from poller.remotes import template
 from poller.remotes.bound import Binding, filled
 from poller.remotes.page import Feed, FileRule

@@ -14,7 +14,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from poller.remote import Aborted, Answer, Conversation, Found, Reply, Request, Task
+from poller.errand import Found, Task
+from poller.remote import Aborted, Answer, Conversation, Reply, Request
 from poller.remotes import scene, template, verdict
 from poller.remotes.bound import Binding
 from poller.remotes.expression import Expression, is_true

@@ -12,8 +12,9 @@ from typing import Any
 import jwt
 
 from poller.address import bare
+from poller.errand import Nudged, Push
 from poller.outcome import Refused, Trouble
-from poller.remote import Aborted, Conversation, Denied, Nudged, Push, Request
+from poller.remote import Aborted, Conversation, Denied, Request
 from poller.remotes.bound import Binding, filled
 from poller.remotes.expression import is_true
 from poller.remotes.page import NAMED, Nudge

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from poller.remote import Misfit, Wish
+from poller.errand import Misfit, Wish
 from poller.remotes.page import Input, Start
 from poller.remotes.table import meant
 

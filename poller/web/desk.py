@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from poller.errand import Found, Push, Started, Wish
 from poller.order import Key, Order
-from poller.remote import Found, Push, Started, Wish
 
 
 class Desk(Protocol):

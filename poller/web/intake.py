@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import msgspec
 
+from poller.errand import Started, Task, Wish
 from poller.order import Order, place
-from poller.remote import Started, Task, Wish
 from poller.web import fields
 from poller.web.body import Doubled
 from poller.web.guess import did_you_mean

@@ -8,8 +8,8 @@ import msgspec
 import structlog
 from aiohttp import hdrs, web
 
+from poller.errand import Misfit
 from poller.errors import Busy, Conflict, Declined, NotFound, PollerError, Stale, Stopping, StoreUnavailable, Unreached
-from poller.remote import Misfit
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

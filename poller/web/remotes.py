@@ -7,9 +7,9 @@ from typing import Any
 from aiohttp import web
 
 from poller import order as fate
+from poller.errand import Push, Task
 from poller.errors import Declined, NotFound, PollerError
 from poller.order import Key, Order
-from poller.remote import Push, Task
 from poller.store import Store
 from poller.web import body
 from poller.web.answer import Answer
