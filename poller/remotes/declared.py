@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from poller.address import bare
-from poller.errand import Found, Heard, Misfit, Nudged, Push, Started, Version, Wish
+from poller.errand import Found, Heard, Nudged, Push, Started, Version, Wish
 from poller.order import Order
 from poller.outcome import NotReady, Refused, Trouble
-from poller.remote import Aborted, Answer, Conversation, Delivery, Denied, Ready, Reply, Request
+from poller.remote import Aborted, Answer, Conversation, Delivery, Denied, Reply, Request
 from poller.remotes import scene, verdict
 from poller.remotes.bound import Binding
 from poller.remotes.expression import is_true
@@ -321,6 +321,3 @@ def _answer(aborted: Aborted) -> Answer:
     if isinstance(aborted.outcome, Answer):
         return aborted.outcome
     raise aborted
-
-
-__all__ = ["REPORT_CHARACTERS", "DeclaredRemote", "Misfit", "Ready", "abilities"]

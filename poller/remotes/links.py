@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from poller.outcome import Trouble, Unsafe
-from poller.remote import Aborted, Answer, Head, Link, Ready, Reply
+from poller.remote import Answer, Head, Link, Ready, Reply
 from poller.remotes import scene, template
 from poller.remotes.bound import Binding
 from poller.remotes.page import FileRule
@@ -116,6 +116,3 @@ def _values(found: Any) -> list[Any]:
     """Give the values of a list; one alone is a list of one."""
     listed = found if isinstance(found, list) else [found]
     return [value for value in listed if value not in (None, "", [], {})]
-
-
-__all__ = ["MOST_LINKS", "Aborted", "Links"]

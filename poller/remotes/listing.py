@@ -15,7 +15,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from poller.errand import Found, Task
-from poller.remote import Aborted, Answer, Conversation, Reply, Request
+from poller.remote import Answer, Conversation, Reply, Request
 from poller.remotes import scene, template, verdict
 from poller.remotes.bound import Binding
 from poller.remotes.expression import Expression, is_true
@@ -117,6 +117,3 @@ class Listing:
 def _context(expressions: Mapping[str, Expression], item: Any) -> dict[str, Any]:
     found = {name: expression.of(item) for name, expression in expressions.items()}
     return scene.keepable({name: value for name, value in found.items() if value is not None})
-
-
-__all__ = ["Aborted", "Listing"]
