@@ -206,9 +206,11 @@ class _Watch:
             credentials=request.auth,
             expressions=[] if secretly else self._early,
         )
-        if not secretly:
+        if secretly:  # on the way to what was asked last
+            self._trial.exchanges.insert(max(len(self._trial.exchanges) - 1, 0), exchange)
+        else:
+            self._trial.exchanges.append(exchange)
             self._early = []
-        self._trial.exchanges.append(exchange)
         return exchange, time.monotonic()
 
     def _answered(self, noted: tuple[Exchange, float], reply: Reply, *, secretly: bool) -> None:
