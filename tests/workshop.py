@@ -1,6 +1,7 @@
 """The whole poller in this process between remotes that are web applications on real sockets and a real folder."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,9 @@ from aiohttp import web
 
 from poller import app, settings
 from poller.order import Key, Order
+from poller.redact import Redactor
 from tests.service import Shop
+from tests.spine import _logged
 
 _LOOK = 0.005
 
@@ -106,7 +109,9 @@ async def workshop(tmp_path: Path, remotes: str, environ: Mapping[str, str]) -> 
     async with AsyncExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(app, "calm_collector", lambda: None)
-        service = await stack.enter_async_context(app.running(settings.load(chosen)))
+        configured = settings.load(chosen)
+        stack.enter_context(_logged(io.StringIO(), Redactor(configured.secrets)))  # else it would be on the terminal
+        service = await stack.enter_async_context(app.running(configured))
         timeout = aiohttp.ClientTimeout(total=60)
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         yield Workshop(folder, service, session)
