@@ -22,6 +22,12 @@ _NAMED = re.compile(
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}$")
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,80}/[a-z0-9!#$&^_.+-]{1,80}")
 _PAGES = re.compile(r"text/.*|application/(xhtml\+xml|json|xml|problem\+json)|.*\+(json|xml)")
+_MARKUP_TYPES = re.compile(r"text/html|(application|text)/(xhtml\+xml|xml)|.*\+xml")
+_JSON_TYPES = re.compile(r"application/(json|problem\+json)|.*\+json")
+_JSONS = frozenset({".json", ".jsonl", ".ndjson"})
+_MARKUPS = frozenset({".xml", ".html", ".svg"})
+_TEXTS = frozenset({".csv", ".tsv", ".txt", *_JSONS, *_MARKUPS})
+"""What a page may promise by its extension alone; an error of another kind is told from it all the same."""
 _MARKUP = re.compile(rb"<(!--|!doctype|\?xml|[a-z_][\w:.-]*[\s/>])", re.IGNORECASE)
 _JSON = re.compile(rb"\{\s*[\"}]|\[\s*([\[{\"\d\]-]|true|false|null)")
 _BLANK = b"\xef\xbb\xbf \t\r\n\f"
@@ -51,17 +57,35 @@ def extension(declared: str, extensions: Mapping[str, str]) -> str:
     return extensions.get(declared, FALLBACK)
 
 
-def is_page(declared: str, head: bytes, extensions: Mapping[str, str]) -> bool:
+def is_page(declared: str, head: bytes, extensions: Mapping[str, str], extension: str = "") -> bool:
     """Tell whether a body is a page where a file was promised.
 
     Args:
         declared: its media type.
         head: its first ``HEAD`` bytes, or all of it.
         extensions: the types that the remote's files may have.
+        extension: what the file is known to end with, whatever its type; empty if that is not known.
     """
     if declared in extensions:
         return not _PAGES.fullmatch(declared) and _reads_as_page(head)
+    if extension in _TEXTS:
+        return _contradicts(declared, head, extension)
     return bool(_PAGES.fullmatch(declared)) or _reads_as_page(head)
+
+
+def _contradicts(declared: str, head: bytes, extension: str) -> bool:
+    """Tell whether a file that is to be text is text of another kind."""
+    if extension in _JSONS:
+        return bool(_MARKUP_TYPES.fullmatch(declared)) or _reads_as_markup(head)
+    if extension in _MARKUPS:
+        return bool(_JSON_TYPES.fullmatch(declared)) or (_reads_as_page(head) and not _reads_as_markup(head))
+    foreign = _MARKUP_TYPES.fullmatch(declared) or _JSON_TYPES.fullmatch(declared)
+    return bool(foreign) or _reads_as_page(head)
+
+
+def _reads_as_markup(head: bytes) -> bool:
+    text = _narrowed(head)
+    return len(text.translate(None, _CONTROL)) == len(text) and bool(_MARKUP.match(text.lstrip(_BLANK)))
 
 
 def _reads_as_page(head: bytes) -> bool:

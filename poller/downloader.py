@@ -185,7 +185,7 @@ class Downloader(Generic[P]):
             promise = await self._begun(link, body, partial)
             if promise is not None:
                 tally = await self._fill(partial, body, promise)
-                self._guard.verify(body, promise, tally, partial)
+                self._guard.verify(body, promise, tally, partial, link)
                 self._guard.demand_bytes(link, body, partial.sha256 if link.expected else "")
                 return promise, link.following(body) if link.following is not None else None
         await partial.restart()

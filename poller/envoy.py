@@ -14,9 +14,9 @@ import structlog
 from poller.errand import Found, Heard, Nudged, Push, Started, Wish
 from poller.errors import Busy, Conflict, Declined, StoreError, Unreached
 from poller.event import Event
-from poller.order import Order, State
-from poller.outcome import Absent, Gone, Locked, NothingToFetch, Outcome, Refused, Setback, Trouble, Unsafe
-from poller.remote import Conversation, Remote
+from poller.order import Key, Order, State
+from poller.outcome import Absent, Gone, Locked, NothingToFetch, NotReady, Outcome, Refused, Setback, Trouble, Unsafe
+from poller.remote import Conversation, NeedsConfirming, Remote
 from poller.store import Query, Store
 
 T = TypeVar("T")
@@ -27,6 +27,7 @@ _WAITING = frozenset({State.PENDING, State.HELD})
 _NO = Refused | Absent | Gone | Unsafe
 """Answers that will not change if it is asked again."""
 _SERVER_ERROR = 500
+_TOO_MANY = 429
 
 
 class Asker(Protocol):
@@ -60,6 +61,8 @@ class Envoy:
         self.remote = remote
         self._asker, self._store, self._redact, self._now = asker, store, redact, now
         self._starting = 0
+        self._ghosts: dict[Key, Order] = {}
+        """Canceled here, and perhaps not there: what they occupy is not free yet."""
         self._log = structlog.get_logger("poller.envoy")
 
     async def start(self, wish: Wish, made: Callable[[Started], Order]) -> tuple[Order, bool]:
@@ -78,7 +81,7 @@ class Envoy:
             Unreached: it could not be asked, or nobody knows whether it has started.
             StoreError, Conflict: the order could not be recorded; the hint says what became of the task.
         """
-        await self._demand_room()
+        await self.room(1)
         self._starting += 1
         try:
             started = await self._ask(self.remote.start(wish))
@@ -90,6 +93,8 @@ class Envoy:
 
     async def cancel(self, order: Order) -> Event | None:
         """Tell the remote that nobody wants an order's task any more; None if it cannot be told."""
+        if self.remote.caps.tasks is not None:
+            self._ghosts[order.key] = order
         if "cancel" not in self.remote.abilities:
             return None
         try:
@@ -98,6 +103,7 @@ class Envoy:
         except TimeoutError:
             heard = Trouble(reason=f"it did not answer within {_PATIENCE:.0f} s")
         if isinstance(heard, Heard | NothingToFetch):
+            self._ghosts.pop(order.key, None)
             return Event(at=self._now(), event="canceled_there")
         reason, status = self._said(heard), getattr(heard, "status", None)
         return Event(at=self._now(), event="not_canceled_there", reason=reason, status=status)
@@ -124,17 +130,30 @@ class Envoy:
         nudged = await self._ask(self.remote.heed(push, self._now()))
         if isinstance(nudged, Nudged):
             return nudged
-        raise self._failed("be recognised", nudged)
+        raise self._failed("push like this", nudged)
 
-    async def _demand_room(self) -> None:
+    async def room(self, count: int) -> None:
+        """Make sure that the remote takes so many tasks more.
+
+        Raises:
+            Busy: it does not.
+        """
         most = self.remote.caps.tasks
         if most is None:
             return
         waiting = await self._store.search(Query(states=_WAITING, remote=self.remote.name, limit=1))
-        if waiting.count + self._starting >= most:
+        if waiting.count + self._starting + count > most or await self._haunted():
             takes = "one task" if most == 1 else f"{most} tasks"
             hint = "start it when one that is under way has come to rest"
             raise Busy(f"{self.remote.name} takes {takes} at a time", hint=hint)
+
+    async def _haunted(self) -> bool:
+        """Tell whether a task that was canceled here is still under way there."""
+        for key, order in list(self._ghosts.items()):
+            if isinstance(await self._ask(self.remote.check(order)), NotReady | NeedsConfirming):
+                return True
+            self._ghosts.pop(key, None)
+        return False
 
     async def _record(self, order: Order) -> tuple[Order, bool]:
         """Record an order, or have its task canceled again: unless it is one of which there is an order already."""
@@ -167,18 +186,21 @@ class Envoy:
             self._log.exception("conversation_failed", remote=self.remote.name)
             return Trouble(reason=f"an error of our own: {type(error).__name__}: {error}")
 
-    def _failed(self, what: str, outcome: object, **more: str) -> Declined | Unreached:
+    def _failed(self, what: str, outcome: object, **more: str) -> Declined | Unreached | Busy:
         """Say why a remote did not do what it was asked."""
         reason, name = self._said(outcome), self.remote.name
         if isinstance(outcome, _NO):
             return Declined(f"{name} does not {what}: {reason}")
+        if isinstance(outcome, Trouble) and outcome.status == _TOO_MANY:
+            return Busy(f"{name} wants fewer requests: {reason}", hint="nothing was started; try again later")
         if isinstance(outcome, Locked):
             return Unreached(f"{name} lets nobody in: {reason}", hint="see what it says: poller remotes try")
         hint = ""
         if what.startswith("start") and _is_unclear(outcome):
             # Whoever asked may have gone meanwhile.
             self._log.error("start_unclear", remote=name, reason=reason, **more)
-            hint = f"nobody knows whether it has started; look (poller discover {name}) before you start it again"
+            look = f"look (poller discover {name})" if "discover" in self.remote.abilities else "look there"
+            hint = f"nobody knows whether it has started; {look} before you start it again"
         return Unreached(f"{name} could not {what}: {reason}", hint=hint)
 
     def _said(self, outcome: object) -> str:

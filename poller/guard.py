@@ -88,7 +88,7 @@ class Guard:
             reason = f"the file is larger than the {self._max_bytes} bytes of POLLER_MAX_FILE_BYTES"
             raise Aborted(TooLarge(reason=reason, address=bare(head.url)))
 
-    def verify(self, head: Head, promise: Promise, tally: Tally, file: Received) -> None:
+    def verify(self, head: Head, promise: Promise, tally: Tally, file: Received, link: Link) -> None:
         """Refuse a file that is not what was promised, or none at all.
 
         Args:
@@ -96,13 +96,15 @@ class Guard:
             promise: what it said.
             tally: of what came over the wire, which a decoded file is not.
             file: what was made of that.
+            link: where it came from, and what was known of it.
         """
         if broken := promise.broken_by(tally):
             raise Aborted(_wrong(head, broken))
         if not file.size:
             raise Aborted(_wrong(head, "the file is empty"))
         declared = promise.media_type
-        if content.is_page(declared, file.head, self._delivery.extensions):
+        own = promise.suffix if promise.suffix in link.extensions else ""
+        if content.is_page(declared, file.head, self._delivery.extensions, link.extension or own):
             raise Aborted(_wrong(head, f"a page ({declared or 'of no type'}) came where a file was promised"))
 
     def demand_bytes(self, link: Link, head: Head, sha256: str) -> None:

@@ -182,6 +182,10 @@ class Poller:
         """Check a wish for a task, and fill in what was not said; see ``Remote.fit``."""
         return self._envoy(remote).remote.fit(wish)
 
+    async def room(self, remote: str, count: int) -> None:
+        """Make sure that a remote takes so many tasks more; see ``Envoy.room``."""
+        await self._envoy(remote).room(count)
+
     async def start(self, remote: str, wish: Wish, made: Callable[[Started], Order]) -> tuple[Order, bool]:
         """Start a task, and have its order durable before this returns; see ``Envoy.start``.
 

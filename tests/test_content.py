@@ -144,3 +144,28 @@ def test_a_page_in_utf_16_is_a_page(encoding) -> None:
 def test_a_lone_json_word_is_a_page(body) -> None:
     """Gateways say so little, too."""
     assert is_page("application/pdf", body, {"application/pdf": ".pdf"})
+
+
+@pytest.mark.parametrize(
+    ("extension", "declared", "head", "page"),
+    [
+        (".csv", "text/csv", b"a,b\n", False),
+        (".csv", "text/plain", b"a,b\n", False),
+        (".csv", "application/json", b"a,b\n", True),
+        (".csv", "application/xml", b"a,b\n", True),
+        (".csv", "text/csv", b"<Error>", True),
+        (".csv", "", b'{"error": 1}', True),
+        (".jsonl", "application/json", b'{"a": 1}\n{"a": 2}\n', False),
+        (".jsonl", "", b'{"a": 1}\n', False),
+        (".json", "text/html", b'{"a": 1}', True),
+        (".json", "", b"<html>", True),
+        (".xml", "application/xml", b"<a>", False),
+        (".xml", "application/json", b"<a>", True),
+        (".xml", "", b'{"error": 1}', True),
+        (".pdf", "text/plain", b"not found", True),
+        ("", "text/csv", b"a,b\n", True),
+    ],
+)
+def test_a_file_whose_name_says_what_it_is_may_be_text(extension, declared, head, page):
+    """A text of another kind is an error all the same."""
+    assert is_page(declared, head, IMAGES, extension) is page

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from poller import content, remotes
 from poller.errors import StoreUnavailable
 from poller.order import State
 from tests.workshop import Workshop, serving, workshop
@@ -248,6 +249,7 @@ async def test_a_remote_may_take_so_many_tasks_at_a_time(tmp_path: Path) -> None
         assert (await it.post("/remotes/press/tasks", {"input": {"template": "x"}}))[0] == 202
         status, problem = await it.post("/remotes/press/tasks", {"input": {"template": "x"}})
         assert (status, problem["detail"], len(remote.started)) == (429, "press takes one task at a time", 1)
+        assert (await it.post("/remotes/press/tasks", [{"input": {"template": "x"}}] * 2))[0] == 429
         remote.phase["J1"] = "jammed"
         assert (await it.rest("press", "J1")).reason == "tray 2"
         assert (await it.post("/remotes/press/tasks", {"input": {"template": "x"}}))[0] == 202
@@ -926,3 +928,38 @@ async def test_inputs_are_held_to_the_rules_of_json(tmp_path: Path) -> None:
             status, problem = await it.post("/remotes/press/tasks", bad, headers={"Content-Type": "application/json"})
             assert status in {400, 422}, problem
         assert remote.started == []
+
+
+LANDED = [
+    ("shopify", ".jsonl", "application/jsonl", b'{"id":"gid://shopify/Product/1"}\n' * 60),
+    ("shopify", ".jsonl", "application/octet-stream", b'{"id":"gid://shopify/Product/1"}\n' * 60),
+    ("salesforce-bulk", ".csv", "text/csv", b"Id,Name\n1,a\n" * 200),
+    ("openai-batch", ".jsonl", "application/octet-stream", b'{"custom_id":"1","response":{}}\n' * 60),
+    ("saleor", ".csv", "text/csv", b"id,name\n" * 200),
+    ("medusa-v1", ".csv", "text/csv", b"id;title\r\n" * 200),
+    ("ergonode-v1", ".zip", "application/zip", b"PK\x03\x04" + b"\x00" * 2000),
+    ("docraptor", ".pdf", "application/pdf", b"%PDF-1.7" + b"\x00" * 2000),
+    ("grafx", ".png", "image/png", b"\x89PNG" + b"\x00" * 2000),
+    ("ebay-feed", ".csv", "text/csv", b"a,b\n" * 500),
+    ("mirakl", ".csv", "text/csv", b"a,b\n" * 500),
+    ("amazon-reports", ".csv", "text/csv", b"a,b\n" * 500),
+]
+
+
+@pytest.mark.parametrize(("name", "ext", "kind", "body"), LANDED)
+def test_files_as_the_remotes_send_them_are_none_of_their_error_pages(
+    name: str, ext: str, kind: str, body: bytes
+) -> None:
+    """By each page's own word; and an error page of the storage behind them still is one."""
+    shipped = remotes.page(name)
+    types = {media: each for rule in shipped.files for media, each in rule.types.items()}
+    fixed = {rule.extension for rule in shipped.files if rule.extension}
+    extension = ext if ext in fixed else ""
+    assert extension or types.get(kind) == ext or kind == "application/octet-stream"
+    assert not content.is_page(kind, body[: content.HEAD], types, extension)
+    for page_kind, error in (
+        ("application/xml", b"<Error><Code>NoSuchKey</Code></Error>"),
+        ("text/html", b"<!doctype html>"),
+    ):
+        if types.get(page_kind) is None:
+            assert content.is_page(page_kind, error, types, extension)

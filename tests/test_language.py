@@ -350,7 +350,7 @@ def test_a_report_may_be_at_a_link_or_had_by_a_request() -> None:
     it = remote(REPORTS + 'link = "body.report"\nreason = "body.why"\n')
     requests, answer = converse(it.check(order()), said({"bad": "x", "report": "/r/1"}), said({"why": "no ink"}))
     assert requests[1].url == "https://acme.example/r/1"
-    assert (answer.reason, answer.report) == ("no ink", '{"why": "no ink"}')
+    assert (answer.reason, answer.report) == ("x; no ink", '{"why": "no ink"}')
     assert converse(it.check(order()), said({"bad": "x"}))[1].reason == "x"
     it = remote(REPORTS + 'get = "t/{task_id}/errors{?context.page}"\n')
     requests, answer = converse(it.check(order()), said({"bad": "x"}), said(b"lines"))
@@ -475,6 +475,7 @@ def test_a_remote_hears_what_became_of_an_order() -> None:
     [
         ('get = "l"', [[1, 2]], ["l"]),
         ('get = "l{?offset,limit}"\nlimit = 2', [[1, 2], [3]], ["l?offset=0&limit=2", "l?offset=2&limit=2"]),
+        ('get = "l{?offset}"\ntotal = "body.total"', [[1, 2], [3], [4]], ["l?offset=0", "l?offset=2", "l?offset=3"]),
         ('get = "l{?page}"\nlimit = 2\nfirst_page = 0', [[1, 2], [3]], ["l?page=0", "l?page=1"]),
         ('get = "l{?page}"\nlimit = 2', [[1, 2], []], ["l?page=1", "l?page=2"]),
         ('get = "l{?page}"\nmore = "body.more"', [[1], [2], []], ["l?page=1", "l?page=2", "l?page=3"]),
@@ -492,7 +493,11 @@ def test_a_list_is_read_to_its_end(paging: str, replies: list[list[int]], asked:
     pages = []
     for number, ids in enumerate(replies, 1):
         last = number == len(replies)
-        body: dict[str, Any] = {"items": [{"id": each, "kind": "k"} for each in ids], "more": not last}
+        body: dict[str, Any] = {
+            "items": [{"id": each, "kind": "k"} for each in ids],
+            "more": not last,
+            "total": sum(map(len, replies)),
+        }
         body |= {} if last else {"next": f"c{number}", "link": f"/api/more/{number + 1}"}
         pages.append(said(body))
     requests, found = converse(it.discover({}, 100), *pages)
@@ -543,6 +548,60 @@ def test_pages_after_the_first_are_asked_in_the_same_way() -> None:
     assert [json.loads(each.body or b"") for each in requests] == [{"who": "me"}] * 2
     assert requests[1].url == "https://acme.example/api/l?cursor=a%2Fb%3D&x=1"
     assert len(found.tasks) == 2
+
+
+def test_a_query_is_written_as_most_servers_read_it() -> None:
+    """Lists as a name several times, tables with brackets, a whole table by its name; what is missing is left out."""
+    it = remote(
+        '[start]\npost = "s?a=1"\nparams = "{input.q}"\ntask_id = "body.id"\ninput = { q = "optional" }\n'
+        '[discover]\nget = "l"\nparams = { where = "{input.a}", none = "{input.b}" }\nitems = "body"\ntask_id = "id"\n'
+        'input = { a = "optional", b = "optional" }\n' + CHECK
+    )
+    wish = {"status": ["a", "b&c"], "at": {"gte": 1, "in": [2, 3]}, "on": True}
+    requests, _ = converse(it.start(it.fit(Wish(input={"q": wish}))), said({"id": "x"}))
+    assert parse_qsl(requests[0].url.partition("?")[2]) == [
+        ("a", "1"),
+        ("status", "a"),
+        ("status", "b&c"),
+        ("at[gte]", "1"),
+        ("at[in]", "2"),
+        ("at[in]", "3"),
+        ("on", "true"),
+    ]
+    assert converse(it.start(it.fit(Wish())), said({"id": "x"}))[0][0].url.endswith("/s?a=1")
+    assert converse(it.start(it.fit(Wish(input={"q": "odd"}))), said({"id": "x"}))[0][0].url.endswith("/s?a=1")
+    assert converse(it.discover({"a": {"b": 1}}, 1), said([]))[0][0].url.endswith("/l?where%5Bb%5D=1")
+
+
+def test_what_a_check_needs_is_taken_from_the_wish_for_a_list() -> None:
+    """Else nobody could ask about what was found."""
+    it = remote(
+        '[discover]\nget = "{input.lang}/l"\nitems = "body"\ntask_id = "id"\ninput = { lang = "required", x = "optional" }\n'
+        '[check]\nget = "{lang}/t/{task_id}"\ndone = "body"\n'
+    )
+    found = converse(it.discover({"lang": "en", "x": 1}, 9), said([{"id": 1}]))[1]
+    assert found.tasks[0].context == {"lang": "en"}
+
+
+def test_an_answer_may_be_the_file_itself() -> None:
+    """Then it is fetched where it was asked for; what is JSON is read."""
+    it = remote(
+        '[check]\nget = "t/{task_id}"\nat_once = "status == `200` && headers.\\"content-type\\" != \'application/json\'"\n'
+        'pending = "body.wait"\ndone = "body.none"\n[[file]]\nlink = "body.url"\n'
+    )
+    requests, answer = converse(it.check(order()), said(b"", headers={"Content-Type": "application/pdf"}, sha256="ab"))
+    assert (requests[0].digest, [link.url for link in answer.links]) == (True, ["https://acme.example/api/t/T1"])
+    assert (
+        type(converse(it.check(order()), said({"wait": 1}, headers={"Content-Type": "application/json"}))[1])
+        is NotReady
+    )
+
+
+def test_a_failure_without_a_reason_says_what_the_remote_said() -> None:
+    """Its word is more than that it answered 200."""
+    it = remote('[check]\nget = "t"\nword = "body.s"\nfailed = ["stopped"]\ndone = ["ok"]\n')
+    assert converse(it.check(order()), said({"s": "STOPPED"}))[1].reason == "the remote says body.s 'STOPPED'"
+    assert converse(it.check(order()), said({"s": "STOPPED"}, 400))[1].reason == "the remote answered 400"
 
 
 # --- hostile values
@@ -913,6 +972,11 @@ MISTAKES = [
     ),
     ('[[check.then]]\nget = "t"\nredy = "x"\n[check]\n', "", ""),
     ("then = 7\n" + CHECK, "then", "is not known here"),
+    (
+        '[check]\nget = "t"\nparams = "{task_id}&x"\nready = "body"\n[[file]]\nlink = "body"',
+        "check.params",
+        "the name of one",
+    ),
     ("[start]\npost = 's'\n" + CHECK, "start.task_id", "needs task_id"),
     (
         "[start.a]\npost = 's'\ntask_id = 'body.id'\ninput = { x = 7, y = { requird = true } }\n" + CHECK,
@@ -945,7 +1009,7 @@ MISTAKES = [
     (
         '[check]\nget = "t"\nready = "body"\nxyzzy = 1\n[[file]]\nlink = "body"',
         "check.xyzzy",
-        "known are absent, confirm",
+        "known are absent, at_once, confirm",
     ),
     ("[auth]\nhs256 = {}\n" + CHECK, "auth.hs256", "needs a secret"),
     ("[auth.login]\npost = 'l'\n" + CHECK, "auth.login", "gives a token"),
@@ -968,6 +1032,7 @@ MISTAKES = [
     ),
     ("[[after.done]]\npost = 'x'\nwen = 'y'\n" + CHECK, "after.done.wen", "did you mean 'when'?"),
     ("[[example]]\nstep = 'chek'\n" + CHECK, "example.step", "did you mean 'check'?"),
+    ("[[example]]\ngives = 'redy'\n" + CHECK, "example.gives", "did you mean 'ready'?"),
 ]
 
 
@@ -1047,7 +1112,7 @@ def test_an_example_that_does_not_come_out_says_how() -> None:
 [[example]]
 replies = [{ body = { url = "/a" } }]
 asks    = ["GET t/T2"]
-gives   = "redy"
+gives   = "gone"
 more    = { links = ["/b"] }
 [[example]]
 gives   = "ready"
@@ -1065,11 +1130,11 @@ gives   = "started"
     )
     found = list(example.failures(page))
     assert found == [
-        (1, "gives ready, not redy; did you mean 'ready'?"),
+        (1, "gives ready, not gone"),
         (1, "asks ['GET t/T1']"),
         (1, "gives links = ['https://acme.example/a']"),
         (2, "gives trouble, not ready (one more reply is needed, to GET https://acme.example/api/t/T1)"),
-        (4, "gives misfit, not started (kind is one of )"),
+        (4, "gives misfit, not started (kind is not known: there is one)"),
     ]
     assert list(example.failures(remotes.parse(HEAD + CHECK, where="x"))) == []
     feed = DeclaredRemote(remotes.parse(HEAD + "[feed]\nget = 'x'\n", where="x"), VALUES)

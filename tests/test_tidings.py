@@ -9,12 +9,12 @@ from msgspec.structs import replace
 
 from poller.envoy import Envoy
 from poller.errand import Heard, Started, Version, Wish
-from poller.errors import Declined, StoreUnavailable, Unreached
+from poller.errors import Busy, Declined, StoreUnavailable, Unreached
 from poller.event import Event
 from poller.modest import Modest
 from poller.order import Order, State, place
-from poller.outcome import Locked, NothingToFetch, Refused, Trouble
-from poller.remote import Conversation
+from poller.outcome import Locked, NothingToFetch, NotReady, Refused, Trouble
+from poller.remote import Caps, Conversation
 from poller.stores.memory import MemoryStore
 from poller.tidings import Heralds, Tidings
 from poller.watcher import Watcher
@@ -167,10 +167,10 @@ async def test_a_conversation_that_breaks_is_trouble() -> None:
     [
         (Refused(reason="no", status=400), Declined, ""),
         (Locked(reason="no key"), Unreached, "poller remotes try"),
-        (Trouble(reason="timeout"), Unreached, "nobody knows"),
+        (Trouble(reason="timeout"), Unreached, "look there"),
         (Trouble(reason="down", status=503), Unreached, "nobody knows"),
         (Trouble(reason="no id", status=201), Unreached, "nobody knows"),
-        (Trouble(reason="slow down", status=429), Unreached, ""),
+        (Trouble(reason="slow down", status=429), Busy, "nothing was started"),
         (7, Unreached, "nobody knows"),
     ],
 )
@@ -234,3 +234,25 @@ async def test_a_version_is_ordered_before_it_is_remembered() -> None:
         await asyncio.sleep(0)
     stopping.set()
     await running
+
+
+async def test_what_was_canceled_here_alone_still_takes_its_place() -> None:
+    """A remote that runs one task at a time, and cannot be told, is asked whether the canceled one is over."""
+
+    class Single(Remote):
+        caps = Caps(tasks=1)
+        abilities = frozenset({"start"})
+
+        def check(self, order: Order) -> Conversation[object]:
+            yield from ()
+            return None
+
+    asker = Asker(NotReady(), Trouble(reason="x"), Started(task_id="T2"))
+    redact = lambda text, **_: text  # noqa: E731
+    it = Envoy(remote=Single(), asker=asker, store=MemoryStore(), redact=redact, now=lambda: NOW)
+    assert await it.cancel(order("T1", State.CANCELED)) is None
+    with pytest.raises(Busy):
+        await it.start(Wish(), made)
+    assert (await it.start(Wish(), made))[0].task_id == "T2"
+    with pytest.raises(Busy, match="one task at a time"):
+        await it.room(2)

@@ -13,6 +13,7 @@ from poller import settings
 from poller.cli import options, views
 from poller.cli.plain import for_people, safe, say, say_json
 from poller.cli.workbench import language, new, rehearse, try_
+from poller.errors import ConfigurationError
 from poller.remotes import Page, Plugin
 
 
@@ -69,7 +70,11 @@ def check(env_file: Path | None, where: str, *, as_json: bool | None) -> None:
     rehearsed = rehearse(page, settings.given(os.environ, located, page)) if isinstance(page, Page) else {}
     if for_people(as_json):
         _tell(rehearsed)
-    remote, provenance = settings.remote(os.environ, located, where)
+    try:
+        remote, provenance = settings.remote(os.environ, located, where)
+    except ConfigurationError as error:
+        right = f"the page is right, and its {rehearsed['examples']} examples come out; but " if rehearsed else ""
+        raise ConfigurationError(f"{right}{error}", problems=error.problems, hint=error.hint) from None
     if not for_people(as_json):
         values = {name: seen.value for name, seen in provenance.items()}
         say_json(
@@ -101,7 +106,14 @@ remotes.add_command(try_)
 def _entries(env_file: Path | None) -> Iterator[Entry]:
     chosen = settings.some(os.environ, settings.locate(os.environ, env_file), "remotes")["remotes"]
     for where in dict.fromkeys((*pages.shipped(), *pages.installed(), *chosen)):
-        yield _entry(pages.find(where), where, configured=where in chosen)
+        try:
+            yield _entry(pages.find(where), where, configured=where in chosen)
+        except (
+            ConfigurationError
+        ) as error:  # of one, be it that a package brings it, which is no reason to hide the others
+            yield Entry(
+                name=where, title=f"cannot be used: {error}", where=where, configured=where in chosen, settings=()
+            )
 
 
 def _entry(page: Page | Plugin, where: str, *, configured: bool) -> Entry:

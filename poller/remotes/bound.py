@@ -198,7 +198,8 @@ class Binding:
 
     def _further(self, chosen: Credentials | None) -> set[Origin]:
         """Origins beside the base that the operator named: where tokens come from, where files lie."""
-        urls = [self._address("allow_origins", text) for text in self._page.allow_origins]
+        given = [text for text in self._page.allow_origins if uritemplate.expand(text, {**self.settings})]
+        urls = [self._address("allow_origins", text) for text in given]
         if chosen is not None and isinstance(chosen.kind, OAuth2):
             urls.append(self._address("auth.oauth2.token_url", chosen.kind.token_url.text))
         return {Origin.of(url) for url in urls}

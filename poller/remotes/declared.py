@@ -1,5 +1,6 @@
 """A remote described by a page: the page's steps, bound to settings, as conversations."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,7 +55,7 @@ class DeclaredRemote:
         self.kinds = {kind: start.why for kind, start in page.starts.items()}
         self.needs = page.needs
         self._links = Links(page.files, binding)
-        self._listing = Listing(page.discovery, binding) if page.discovery is not None else None
+        self._listing = Listing(page.discovery, binding, page.needs) if page.discovery is not None else None
         self._doorbell = Doorbell(page.nudge, binding) if page.nudge is not None else None
         self._watch = Watch(page.feed, page.files, binding) if page.feed is not None else None
         self.watched = self._watch.every if self._watch is not None else None
@@ -156,8 +157,12 @@ class DeclaredRemote:
 
     def _asked(self, step: Step, talk: "_Talk") -> Conversation[Answer]:
         """Take a step, and those that follow it while all is well."""
-        reply = yield self._binding.request(step.call, talk.values(self._binding), again=True)
+        digest = step.at_once is not None
+        request = self._binding.request(step.call, talk.values(self._binding), again=True, digest=digest)
+        reply = yield request
         seen = talk.hear(step, reply)
+        if step.at_once is not None and is_true(step.at_once.of(seen)):
+            return self._links.at_once(request.url, talk.values(self._binding))
         try:
             name = verdict.named(step, reply, seen)
         except ValueError as error:
@@ -232,8 +237,8 @@ class DeclaredRemote:
             return told
         text = report.body.decode("utf-8", "replace")[:REPORT_CHARACTERS]
         if rule.reason is not None:
-            reason = scene.reason(rule.reason, talk.seen(report))
-            told = msgspec.structs.replace(told, reason=reason)
+            found = scene.reason(rule.reason, talk.seen(report), "")
+            told = msgspec.structs.replace(told, reason="; ".join(filter(None, (refused.reason, found))))
         return msgspec.structs.replace(told, report=text)
 
     def _report(self, rule: Report, reply: Reply, talk: "_Talk") -> Request | None:
@@ -244,7 +249,8 @@ class DeclaredRemote:
         link = rule.link.of(seen) if rule.link is not None else None
         text = rule.text.of(seen) if rule.text is not None else None
         if isinstance(text, str):
-            link = next(iter(text.partition(rule.after)[2].split()), None)
+            found = re.search(re.escape(rule.after) + r"\s*(\S+)", text, re.IGNORECASE)
+            link = found[1] if found else None
         if not isinstance(link, str) or not link:
             return None
         url, own = self._binding.followed(reply.url, link)

@@ -33,10 +33,12 @@ class Listing:
     Args:
         discovery: as the page has it.
         binding: the page's.
+        needs: what the context of an order must hold; what the wish for a list holds of it is put there.
     """
 
-    def __init__(self, discovery: Discovery, binding: Binding) -> None:
+    def __init__(self, discovery: Discovery, binding: Binding, needs: frozenset[str]) -> None:
         self._page = discovery
+        self._needs = needs
         self._binding = binding
         shape = discovery.call.payload.shape if discovery.call.payload is not None else None
         params = template.names(discovery.call.params)
@@ -64,7 +66,7 @@ class Listing:
             items = self._page.items.of(seen)
             if reply.status >= _GOOD or not isinstance(items, list):
                 return self._refused(reply, seen)
-            for task in self._wanted(items):
+            for task in self._wanted(items, {name: given[name] for name in self._needs & given.keys()}):
                 found.setdefault(task.task_id, task)
             turn = self._next(turn, items, reply, seen)
             if turn is None or len(found) >= most:
@@ -81,13 +83,13 @@ class Listing:
         there = replace(self._page.call, address=template.Address("{+there}"), params={})
         return self._binding.request(there, {**values, "there": turn}, again=True)
 
-    def _wanted(self, items: list[Any]) -> Iterator[Task]:
+    def _wanted(self, items: list[Any], known: Mapping[str, Any]) -> Iterator[Task]:
         for item in items:
             task_id = self._page.task_id.of(item)
             if not is_true(task_id) or isinstance(task_id, dict | list):
                 continue
             if self._page.only is None or is_true(self._page.only.of(item)):
-                yield Task(task_id=written(task_id), context=_context(self._page.context, item))
+                yield Task(task_id=written(task_id), context={**known, **_context(self._page.context, item)})
 
     def _next(
         self, turn: dict[str, Any] | str | None, items: list[Any], reply: Reply, seen: Mapping[str, Any]
@@ -104,6 +106,9 @@ class Listing:
             before = turn.get("cursor") if isinstance(turn, dict) else None
             return {"cursor": cursor} if is_true(cursor) and cursor != before else None
         full = len(items) >= page.limit if page.more is None else bool(items)
+        total = page.total.of(seen) if page.total is not None and isinstance(turn, dict) else None
+        if isinstance(total, int) and isinstance(turn, dict):
+            full = bool(items) and turn["offset"] + len(items) < total
         if not full or not isinstance(turn, dict) or not {"offset", "page"} & self._names:
             return None
         return {"offset": turn["offset"] + len(items), "page": turn["page"] + 1}

@@ -35,6 +35,13 @@ VERDICTS = ("pending", "ready", "done", "confirm", "failed", "gone", "absent", "
 """What a check can come to; ``done`` is complete without a file, ``confirm`` waits for our word."""
 
 
+ANSWERS = (
+    *("pending", "ready", "done", "confirm", "failed", "gone", "absent", "trouble", "unknown", "unsafe"),
+    *("started", "heard", "found", "version", "denied", "misfit"),
+)
+"""What an example can give."""
+
+
 class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One setting of a remote.
 
@@ -127,7 +134,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     address: Address
-    params: Mapping[str, Any] = {}
+    params: Any = {}
     headers: Mapping[str, str] = {}
     payload: Payload | None = None
 
@@ -209,6 +216,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         compared: the values that the verdicts compare with words, such as ``body.state``.
         keep: what later addresses, bodies and expressions may use.
         then: further requests, once the verdict is ready.
+        at_once: true of a reply that is the file itself.
     """
 
     call: Call
@@ -221,6 +229,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: Expression | None = None
     report: Report | None = None
     then: tuple["Step", ...] = ()
+    at_once: Expression | None = None
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,6 +260,7 @@ class Discovery(msgspec.Struct, frozen=True, kw_only=True):
         task_id, only, context: of one item, its name, whether it is meant, what is kept with its order.
         cursor: where the next page begins.
         more: whether there is a next page.
+        total: how many items there are on all pages.
         limit: how many items a page has at most.
         first: the number of the first page.
     """
@@ -263,6 +273,7 @@ class Discovery(msgspec.Struct, frozen=True, kw_only=True):
     cursor: Expression | None
     more: Expression | None
     next: Expression | None
+    total: Expression | None
     limit: int
     first: int
     reason: Expression | None

@@ -13,6 +13,7 @@ from poller.remotes.expression import Expression, arithmetic_is_known
 from poller.remotes.filerules import file
 from poller.remotes.lines import Path, dotted, line_of, lines
 from poller.remotes.page import (
+    ANSWERS,
     NAMED,
     SHORTHANDS,
     After,
@@ -234,6 +235,7 @@ class _Reader:
             cursor=table.expression("cursor"),
             more=table.expression("more"),
             next=table.expression("next"),
+            total=table.expression("total"),
             limit=table.number("limit", least=1) or 50,
             first=_first(table),
             reason=table.expression("reason"),
@@ -386,12 +388,19 @@ def _first(table: Table) -> int:
     return 1 if first is None else first
 
 
+def _gives(table: Table) -> str:
+    gives = table.text("gives")
+    if gives not in ANSWERS:
+        table.note(f"is one of {', '.join(ANSWERS)}{meant(gives, ANSWERS)}", "gives")
+    return gives
+
+
 def _example(table: Table) -> Example:
     example = Example(
         step=table.choice("step", ("check", "start", "confirm", "cancel", "discover", "feed")),
         order=table.raw("order", {}),
         replies=tuple(table.raw("replies", [])),
-        gives=table.text("gives"),
+        gives=_gives(table),
         asks=table.texts("asks"),
         more=table.raw("more", {}),
     )

@@ -47,8 +47,20 @@ def absolute(address: str, base: str) -> str:
 
 def _with(url: str, params: Mapping[str, Any]) -> str:
     """Add parameters to an address's query."""
-    query = urlencode(list(_pairs(params)))
+    query = urlencode(list(_nested(params)))
     return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
+
+
+def _nested(params: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Write a table as a query does: a list is its name several times, a table within it is ``name[key]``."""
+    if isinstance(params, Mapping):
+        for name, value in params.items():
+            yield from _nested(value, f"{prefix}[{name}]" if prefix else str(name))
+    elif isinstance(params, list):
+        for value in params:
+            yield from _nested(value, prefix)
+    elif prefix:
+        yield prefix, template.written(params)
 
 
 def _encoded(payload: Payload, values: Mapping[str, Any]) -> tuple[str, bytes]:

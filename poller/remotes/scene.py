@@ -91,11 +91,13 @@ def progress(step: Step, seen: Mapping[str, Any]) -> float | None:
     return float(min(1, max(0, value)))  # in this order: whole numbers may be too large for a float
 
 
-def reason(expression: Expression | None, seen: Mapping[str, Any]) -> str:
+def reason(expression: Expression | None, seen: Mapping[str, Any], default: str | None = None) -> str:
     """Read why something went wrong: texts, objects that hold them, or lists of both; each is said once."""
     value = expression.of(seen) if expression is not None else None
     told = [_told(each) for each in (value if isinstance(value, list) else [value])]
-    return "; ".join(dict.fromkeys(filter(None, told))) or f"the remote answered {seen['status']}"
+    return "; ".join(dict.fromkeys(filter(None, told))) or (
+        f"the remote answered {seen['status']}" if default is None else default
+    )
 
 
 def wait(step: Step, reply: Reply, seen: Mapping[str, Any]) -> float | None:

@@ -1,7 +1,7 @@
 """Reads the steps of a page: requests, and how their replies are understood."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -9,7 +9,7 @@ import msgspec
 from poller.remotes.expression import Expression
 from poller.remotes.page import VERDICTS, Call, Payload, Report, Step, Verdict
 from poller.remotes.table import Table
-from poller.remotes.template import Address
+from poller.remotes.template import NAME, Address
 
 METHODS = ("get", "post", "put", "patch", "delete", "graphql")
 
@@ -38,6 +38,7 @@ def step(table: Table, *, questioning: bool = False) -> Step:
         retry_after=table.expression("retry_after"),
         report=_report(table) if questioning and "report" in table else None,
         then=tuple(map(_then, table.tables("then"))) if questioning else (),
+        at_once=table.expression("at_once") if questioning else None,
     )
 
 
@@ -73,11 +74,11 @@ def call(table: Table) -> Call:
     )
 
 
-def _params(table: Table) -> Mapping[str, Any]:
+def _params(table: Table) -> Any:
     params = table.shape("params", {})
-    if isinstance(params, dict):
+    if isinstance(params, dict) or (isinstance(params, str) and NAME.fullmatch(params)):
         return params
-    table.note("is a table", "params")
+    table.note("is a table, or the name of one in braces", "params")
     return {}
 
 

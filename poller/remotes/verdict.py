@@ -51,7 +51,8 @@ def answer(  # noqa: PLR0911 - one line a verdict
         return NotReady(retry_after=wait, progress=scene.progress(step, seen))
     if wait != reply.retry_after:
         reply = replace(reply, retry_after=wait)
-    reason = scene.reason(step.reason, seen)
+    spoken = scene.spoken(step, seen) if step.word is not None and name is not None else ""
+    reason = scene.reason(step.reason, seen, f"the remote says {spoken}" if spoken else None)
     told: dict[str, Any] = {"reason": reason, "status": reply.status, "address": bare(reply.url)}
     match name:
         case "done":

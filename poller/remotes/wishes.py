@@ -20,7 +20,8 @@ def fitted(wish: Wish, starts: Mapping[str, Start], name: str) -> Wish:
         raise Misfit(("remote", f"the page of {name} has no [start]: its tasks are started elsewhere"))
     kind = wish.kind or next(iter(starts))
     if kind not in starts:
-        raise Misfit(("kind", f"is one of {', '.join(starts)}{meant(kind, starts)}"))
+        kinds = ", ".join(filter(None, starts))
+        raise Misfit(("kind", f"is one of {kinds}{meant(kind, starts)}" if kinds else "is not known: there is one"))
     wish = replace(wish, kind=kind)
     return replace(wish, input=completed(wish.input, starts[wish.kind].inputs))
 

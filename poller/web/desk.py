@@ -34,6 +34,14 @@ class Desk(Protocol):
         """
         ...
 
+    async def room(self, remote: str, count: int) -> None:
+        """Make sure that a remote takes so many tasks more.
+
+        Raises:
+            Busy: it does not.
+        """
+        ...
+
     async def start(self, remote: str, wish: Wish, made: Callable[[Started], Order]) -> tuple[Order, bool]:
         """Start a task that fits at a remote and keep its order durably; tell whether the order is new.
 

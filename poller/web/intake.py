@@ -1,6 +1,6 @@
 """From what was posted to orders, or to everything that is wrong with it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -239,17 +239,17 @@ class Intake:
             if faults.enough:
                 break
             try:
-                asked[name] = self._value(name, value, now)
+                asked[name] = self._value(name, value, now, () if clashing else _STARTING)
             except ValueError as error:
                 faults.add(where + name[: fields.LABEL_CHARACTERS], str(error))
         for fault in _clashes(item) if clashing else ():
             faults.add(where + fault.field, fault.message)
         return asked
 
-    def _value(self, name: str, value: object, now: float) -> Any:
+    def _value(self, name: str, value: object, now: float, more: Collection[str]) -> Any:
         reader = self._readers.get(name)
         if reader is None:
-            raise ValueError(f"is no field of an order{did_you_mean(name, self._readers)}")
+            raise ValueError(f"is no field of an order{did_you_mean(name, (*self._readers, *more))}")
         if value is None and name not in {"task_id", "taskID"}:
             return None
         read = reader(value)

@@ -103,6 +103,7 @@ class Remotes:
 
     async def _start_all(self, name: str, beginnings: list[Beginning]) -> list[Order]:
         """Start one after the other; if one cannot be started, cancel those that were before it."""
+        await self._desk.room(name, len(beginnings))
         orders: list[Order] = []
         new: list[Order] = []
         for each in beginnings:
