@@ -91,7 +91,10 @@ class _Reader:
         self._root = root
         self._source = source
         self._settings = {name: _variable(table, name) for table in [root.table("settings")] for name in table}
-        self._kept = frozenset(_kept(root.raw(name) for name in _STEPS))
+        wished = root.table("discover").raw("input") if "discover" in root else None
+        self._kept = frozenset(
+            {*_kept(root.raw(name) for name in _STEPS), *(wished if isinstance(wished, dict) else ())}
+        )
         self._names = frozenset({*self._settings, *_ORDER, *self._kept})
 
     def page(self) -> Page:
