@@ -6,7 +6,7 @@ from typing import Protocol
 from poller import content
 from poller.address import bare
 from poller.digest import Tally
-from poller.outcome import Cause, Gone, LinkExpired, Outcome, TooLarge, Trouble
+from poller.outcome import Cause, Gone, LinkExpired, NothingToFetch, Outcome, TooLarge, Trouble
 from poller.promise import Promise
 from poller.remote import Aborted, Delivery, Link, retry_after
 
@@ -100,6 +100,8 @@ class Guard:
         """
         if broken := promise.broken_by(tally):
             raise Aborted(_wrong(head, broken))
+        if not file.size and link.nothing:
+            raise Aborted(NothingToFetch())
         if not file.size:
             raise Aborted(_wrong(head, "the file is empty"))
         declared = promise.media_type

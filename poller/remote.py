@@ -84,6 +84,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
         extension: what the file's name ends with; empty if that depends on its type.
         extensions: what the file's own name, as the remote gives it, may end with instead.
         unpack: ``gzip`` where the file is packed and should not stay so; else empty.
+        nothing: whether a file without a byte means that there is none.
         expected: the entity tag, or the SHA-256 in hex, without which it is another file; empty for any.
         following: given the head of its reply, gives the link of the next part of the file, if there is one.
     """
@@ -94,6 +95,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     extension: str = ""
     extensions: frozenset[str] = frozenset()
     unpack: str = ""
+    nothing: bool = False
     expected: str = ""
     following: Callable[["Head"], "Link | None"] | None = None
 

@@ -17,7 +17,7 @@ from poller.errand import Heard
 from poller.errors import StoreError
 from poller.event import Event
 from poller.order import Key, Order, State
-from poller.outcome import NothingToFetch, Refused, Setback
+from poller.outcome import Absent, Gone, NothingToFetch, Refused, Setback
 from poller.remote import Remote
 from poller.store import Store
 
@@ -113,7 +113,7 @@ class Tidings:
         if isinstance(heard, Heard | NothingToFetch):
             self._tell(order, Event(at=self._now(), event="told_there"))
             return True
-        final = isinstance(heard, Refused) or self._now() - self._owed[owed] > _GIVEN_UP
+        final = isinstance(heard, Refused | Absent | Gone) or self._now() - self._owed[owed] > _GIVEN_UP
         reason = self._redact(heard.reason) if isinstance(heard, Setback) else "it did not take it"
         event = "not_told_there" if final else "told_there_later"
         self._tell(order, Event(at=self._now(), event=event, reason=reason, status=getattr(heard, "status", None)))

@@ -561,16 +561,16 @@ def test_a_query_is_written_as_most_servers_read_it() -> None:
     requests, _ = converse(it.start(it.fit(Wish(input={"q": wish}))), said({"id": "x"}))
     assert parse_qsl(requests[0].url.partition("?")[2]) == [
         ("a", "1"),
-        ("status", "a"),
-        ("status", "b&c"),
+        ("status[]", "a"),
+        ("status[]", "b&c"),
         ("at[gte]", "1"),
-        ("at[in]", "2"),
-        ("at[in]", "3"),
+        ("at[in][]", "2"),
+        ("at[in][]", "3"),
         ("on", "true"),
     ]
     assert converse(it.start(it.fit(Wish())), said({"id": "x"}))[0][0].url.endswith("/s?a=1")
     assert converse(it.start(it.fit(Wish(input={"q": "odd"}))), said({"id": "x"}))[0][0].url.endswith("/s?a=1")
-    assert converse(it.discover({"a": {"b": 1}}, 1), said([]))[0][0].url.endswith("/l?where%5Bb%5D=1")
+    assert converse(it.discover({"a": {"b": [1, 2]}}, 1), said([]))[0][0].url.endswith("where%5Bb%5D=1&where%5Bb%5D=2")
 
 
 def test_what_a_check_needs_is_taken_from_the_wish_for_a_list() -> None:

@@ -29,6 +29,7 @@ def file(table: Table, *, feed: bool) -> FileRule:
         extensions=frozenset(_extensions(table)),
         unpack=table.expression("unpack"),
         unframed=table.choice("unframed", ("twice", "refuse", "trust")),
+        empty=table.choice("empty", ("refuse", "none")),
     )
     table.close()
     return rule

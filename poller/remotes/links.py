@@ -85,6 +85,7 @@ class Links:
             auth=own and rule.auth,
             headers=self._headers(rule, values) if own else {},
             extension=rule.extension,
+            nothing=rule.empty == "none",
             extensions=rule.extensions,
             unpack="gzip" if scene.word(unpack) == "gzip" else "",
             following=partial(self._following, rule, values) if rule.next is not None or rule.following else None,

@@ -8,7 +8,7 @@ replies gave to ``keep``. Verdicts and values are JMESPath over::
     headers   its headers, names in lower case
     body      its body, if that is JSON, else null
     date      when the remote's own clock says that it answered, as 2026-11-29T08:00:00.000Z
-    task      {id, batch, context, created_at, made_at}; the last is what the ID itself tells, if it does
+    task      {id, batch, context, created_at, made_at, made_ms}; the last two are what the ID itself tells, if it does
     vars      what was kept of earlier replies
     input     what a start was given
 
@@ -334,6 +334,7 @@ class FileRule(msgspec.Struct, frozen=True, kw_only=True):
         types: media type to extension.
         extension: the extension whatever the type.
         extensions: those that a file's own name may bring.
+        empty: ``refuse`` a file without a byte, or take it that there is ``none``.
         unpack: JMESPath that says ``gzip`` where the file is packed and should not stay so.
     """
 
@@ -351,6 +352,7 @@ class FileRule(msgspec.Struct, frozen=True, kw_only=True):
     extensions: frozenset[str]
     unpack: Expression | None
     unframed: str
+    empty: str
 
 
 class After(msgspec.Struct, frozen=True, kw_only=True):

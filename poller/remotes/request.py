@@ -32,7 +32,7 @@ def request(call: Call, *, url: str, headers: Mapping[str, str], values: Mapping
     content_type, body = _encoded(call.payload, values) if call.payload is not None else ("", None)
     typed = {"Content-Type": content_type} if content_type else {}
     named = {name: value for name, value in {"Accept": _JSON, **typed, **given}.items() if value}
-    whole = _with(url, template.filled(call.params, values))
+    whole = _with(url, template.filled(call.params, values), listed="[]" if isinstance(call.params, str) else "")
     return Request(method=call.method, url=whole, headers=named, body=body, **how)
 
 
@@ -45,20 +45,23 @@ def absolute(address: str, base: str) -> str:
     return f"{base}/{address.lstrip('/')}"
 
 
-def _with(url: str, params: Mapping[str, Any]) -> str:
-    """Add parameters to an address's query."""
-    query = urlencode(list(_nested(params)))
+def _with(url: str, params: Any, *, listed: str) -> str:
+    """Add parameters to an address's query; *listed* ends the name of a list."""
+    query = urlencode(list(_nested(params, listed=listed)))
     return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
 
 
-def _nested(params: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Write a table as a query does: a list is its name several times, a table within it is ``name[key]``."""
+def _nested(params: Any, prefix: str = "", *, listed: str) -> Iterator[tuple[str, str]]:
+    """Write a table as a query does: a list is its name several times, a table within it is ``name[key]``.
+
+    A table that is a value as a whole has ``name[]`` for its lists: nobody has said how each is to be written.
+    """
     if isinstance(params, Mapping):
         for name, value in params.items():
-            yield from _nested(value, f"{prefix}[{name}]" if prefix else str(name))
+            yield from _nested(value, f"{prefix}[{name}]" if prefix else str(name), listed=listed)
     elif isinstance(params, list):
         for value in params:
-            yield from _nested(value, prefix)
+            yield from _nested(value, prefix + listed, listed=listed)
     elif prefix:
         yield prefix, template.written(params)
 

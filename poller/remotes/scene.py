@@ -44,6 +44,7 @@ def task(order: Order) -> dict[str, Any]:
         "context": order.context,
         "created_at": _iso(order.created_at),
         "made_at": _made_at(order.task_id),
+        "made_ms": _made_ms(order.task_id),
     }
 
 
@@ -132,6 +133,12 @@ def _told(value: Any, levels: int = _DEEPEST) -> str:
     if isinstance(value, Mapping) and levels:
         return next((text for name in _TOLD if (text := _told(value.get(name), levels - 1))), "")
     return value if isinstance(value, str) else ""
+
+
+@lru_cache(maxsize=1024)
+def _made_ms(task_id: str) -> int | None:
+    moment = made_at(task_id)
+    return round(moment * 1000) if moment is not None and 0 < moment < _FAR else None
 
 
 _iso = lru_cache(maxsize=1024)(units.iso)
