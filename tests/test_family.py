@@ -963,3 +963,128 @@ def test_files_as_the_remotes_send_them_are_none_of_their_error_pages(
     ):
         if types.get(page_kind) is None:
             assert content.is_page(page_kind, error, types, extension)
+
+
+# --- links and files in time
+
+
+async def test_a_link_that_had_to_wait_is_got_anew(tmp_path: Path) -> None:
+    """While others download, a link may grow older than it is good for."""
+    let_go, begun = asyncio.Event(), asyncio.Event()
+    links: list[str] = []
+
+    async def link(request: web.Request) -> web.Response:
+        links.append(request.match_info["id"])
+        return web.json_response({"href": f"/files/{links[-1]}.pdf"})
+
+    async def file(request: web.Request) -> web.Response:
+        if not begun.is_set():
+            begun.set()
+            await let_go.wait()
+        return web.Response(body=PDF, content_type="application/pdf")
+
+    text = Path(PRESS).read_text(encoding="utf-8").replace('max_age = "5m"', 'max_age = "50ms"')
+    remote = Press()
+    remote.phase |= {"A": "printed", "B": "printed"}
+    routes = {**remote.routes(), "POST /v2/jobs/{id}/links": link, "GET /files/{id}.pdf": file}
+    async with serving(routes) as base:
+        environ = {"PRESS_URL": base, "PRESS_KEY": KEY, "POLLER_DOWNLOADS": "1"}
+        async with workshop(tmp_path, page(tmp_path, "press", text), environ) as it:
+            await it.post("/orders", {"task_id": "A"})
+            await begun.wait()
+            await it.post("/orders", {"task_id": "B"})
+            loop = asyncio.get_running_loop()
+            while "B" not in links:
+                await asyncio.sleep(0.005)
+            late = loop.time() + 0.1
+            while loop.time() < late:
+                await asyncio.sleep(0.01)
+            let_go.set()
+            assert (await it.rest("press", "B")).state is State.DONE
+            assert links == ["A", "B", "B"]
+
+
+async def test_an_empty_file_may_mean_that_there_is_none(tmp_path: Path) -> None:
+    """As the page says; elsewhere it is trouble."""
+
+    async def empty(request: web.Request) -> web.Response:
+        return web.Response(body=b"", content_type="application/pdf")
+
+    text = Path(PRESS).read_text(encoding="utf-8").replace('max_age = "5m"', 'max_age = "5m"\nempty = "none"')
+    remote = Press()
+    remote.phase["A"] = "printed"
+    async with serving({**remote.routes(), "GET /files/{id}.pdf": empty}) as base:
+        remote.base = base
+        async with workshop(tmp_path, page(tmp_path, "press", text), {"PRESS_URL": base, "PRESS_KEY": KEY}) as it:
+            await it.post("/orders", {"task_id": "A"})
+            done = await it.rest("press", "A")
+            assert (done.state, done.files, it.files()) == (State.DONE, (), {})
+
+
+async def test_a_version_that_was_replaced_is_gone_and_the_next_one_is_had(tmp_path: Path) -> None:
+    """Nobody gets other bytes under its name."""
+    tags = iter(['"v1"'])
+
+    async def latest(request: web.Request) -> web.Response:
+        tag = next(tags, '"v2"')
+        if request.headers.get("If-None-Match") == tag:
+            return web.Response(status=304)
+        return web.Response(body=b"a,b\n" + tag.encode(), content_type="text/csv", headers={"ETag": tag})
+
+    async with serving({"GET /latest": latest}) as base:
+        environ = {"ERGONODE_FEED_URL": f"{base}/latest", "ERGONODE_FEED_EVERY": "20ms"}
+        async with workshop(tmp_path, "ergonode-feed", environ) as it:
+            while not it.files():
+                await asyncio.sleep(0.01)
+            assert it.files() == {"ergonode-feed-v2.csv": b'a,b\n"v2"'}
+            gone = await it.rest("ergonode-feed", "v1")
+            assert (gone.state, gone.cause, gone.reason) == ("failed", "gone", "a newer version has taken its place")
+
+
+async def test_parts_go_on_after_a_stop(tmp_path: Path) -> None:
+    """What is published already is not fetched again, but asked what follows it."""
+    hangs = asyncio.Event()
+    asked: list[str] = []
+
+    async def job(request: web.Request) -> web.Response:
+        return web.json_response({})
+
+    async def results(request: web.Request) -> web.Response:
+        part = request.query.get("locator", "1")
+        asked.append(part)
+        if part == "2" and not hangs.is_set():
+            hangs.set()
+            await asyncio.sleep(30)
+        headers = {"X-Locator": "2" if part == "1" else "null"}
+        return web.Response(body=b"part," + part.encode(), content_type="text/csv", headers=headers)
+
+    async with serving({"GET /jobs/{id}": job, "GET /jobs/{id}/results": results}) as base:
+        environ = {"PARTS_URL": base, "POLLER_GRACE": "0.1s"}
+        async with workshop(tmp_path, page(tmp_path, "parts", PARTS), environ) as it:
+            await it.post("/orders", {"task_id": "P1"})
+            await hangs.wait()
+            assert it.files() == {"parts-P1~file1.csv": b"part,1"}
+        async with workshop(tmp_path, page(tmp_path, "parts", PARTS), environ) as it:
+            assert (await it.rest("parts", "P1")).state is State.DONE
+            assert it.files() == {"parts-P1~file1.csv": b"part,1", "parts-P1~file2.csv": b"part,2"}
+            assert asked == ["1", "2", "1", "2"]
+
+
+async def test_a_nudge_about_strangers_is_about_nobody(tmp_path: Path) -> None:
+    """A task that has no order, or one at rest, is not asked about; without a name all that wait are."""
+    text = Path(PRESS).read_text(encoding="utf-8")
+    text += '\n[nudge]\ntoken = "X-Token"\nsecret = "{PRESS_KEY}"\ntask_id = "body.id"\n'
+    async with press(tmp_path, page(tmp_path, "press", text), POLLER_INTERVAL_MIN="1h", POLLER_INTERVAL_MAX="1h") as (
+        remote,
+        it,
+    ):
+        remote.phase |= {"A": "queued", "B": "jammed"}
+        await it.post("/orders", [{"task_id": "A"}, {"task_id": "B"}])
+        await it.rest("press", "B")
+        headers = {"X-Token": KEY}
+        for name, count in (("none", 0), ("B", 0), ("A", 1)):
+            body = json.dumps({"id": name}).encode()
+            assert await it.post("/remotes/press/nudge", body, headers=headers) == (202, {"nudged": count})
+        assert await it.post("/remotes/press/nudge", b"{}", headers=headers) == (202, {"nudged": 1})
+        assert (await it.post("/remotes/medusa-v1/nudge", b"{}", headers=headers))[0] == 404
+        assert (await it.get("/remotes/press/tasks"))[0] == 404

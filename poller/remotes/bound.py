@@ -14,7 +14,7 @@ from poller.outcome import Unsafe
 from poller.remote import Aborted, Auth, Request
 from poller.remotes import template
 from poller.remotes.oauth2 import ClientCredentials
-from poller.remotes.page import NAMED, Call, Credentials, Login, OAuth2, Page, Signed, Static, Variable
+from poller.remotes.page import NAMED, Call, Credentials, Login, OAuth2, Page, Static, Variable
 from poller.remotes.request import absolute, request
 from poller.remotes.secret import Issuer, Session, Standing, basic
 from poller.remotes.template import Incomplete
@@ -154,16 +154,15 @@ class Binding:
         return [(first[0], f"is required to be let in; give {', or '.join(ways)}")]
 
     def _auth(self, chosen: Credentials) -> Auth:
-        match chosen.kind:
-            case Static() as static:
-                return Standing(self._standing(static), chosen.renew)
-            case OAuth2() as oauth2:
-                return self._oauth2(oauth2, chosen)
-            case Login() as login:
-                return Session(login, self._login(login), chosen.renew)
-            case Signed() as signed:
-                claims = template.filled(signed.claims, self.settings)
-                return Issuer(signed, secret=self._filled(signed.secret), claims=claims, renew=chosen.renew)
+        kind = chosen.kind
+        if isinstance(kind, Static):
+            return Standing(self._standing(kind), chosen.renew)
+        if isinstance(kind, OAuth2):
+            return self._oauth2(kind, chosen)
+        if isinstance(kind, Login):
+            return Session(kind, self._login(kind), chosen.renew)
+        claims = template.filled(kind.claims, self.settings)
+        return Issuer(kind, secret=self._filled(kind.secret), claims=claims, renew=chosen.renew)
 
     def _login(self, login: Login) -> Request:
         try:
