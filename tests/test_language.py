@@ -478,7 +478,7 @@ def test_a_remote_hears_what_became_of_an_order() -> None:
         ('get = "l{?offset}"\ntotal = "body.total"', [[1, 2], [3], [4]], ["l?offset=0", "l?offset=2", "l?offset=3"]),
         ('get = "l{?page}"\nlimit = 2\nfirst_page = 0', [[1, 2], [3]], ["l?page=0", "l?page=1"]),
         ('get = "l{?page}"\nlimit = 2', [[1, 2], []], ["l?page=1", "l?page=2"]),
-        ('get = "l{?page}"\nmore = "body.more"', [[1], [2], []], ["l?page=1", "l?page=2", "l?page=3"]),
+        ('get = "l{?page}"\nmore = "body.more"', [[1], [2]], ["l?page=1", "l?page=2"]),
         ('get = "l{?cursor}"\ncursor = "body.next"', [[1], [2]], ["l", "l?cursor=c1"]),
         ('get = "l"\nparams = { after = "{cursor}" }\ncursor = "body.next"', [[1], [2]], ["l", "l?after=c1"]),
         ('get = "l"\nnext = "body.link"', [[1], [2]], ["l", "more/2"]),
