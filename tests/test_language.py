@@ -24,7 +24,7 @@ from poller.errors import ConfigurationError
 from poller.modest import Modest
 from poller.order import Order, State, place
 from poller.outcome import Gone, NothingToFetch, NotReady, Refused, Stuck, Trouble, Unsafe
-from poller.remote import Aborted, Denied, Reply, Request, Token
+from poller.remote import Aborted, Denied, Ready, Reply, Request, Token
 from poller.remotes import example, expression, lines, request, scene, stamp, template
 from poller.remotes.declared import DeclaredRemote
 from poller.remotes.plugin import Plugin
@@ -597,6 +597,16 @@ def test_an_answer_may_be_the_file_itself() -> None:
     )
 
 
+def test_a_page_may_say_what_everything_else_means() -> None:
+    """Of good replies; errors go by their status as before."""
+    it = remote('[check]\nget = "t"\nword = "body.s"\nfailed = ["no"]\notherwise = "pending"\ndone = ["ok"]\n')
+    assert type(converse(it.check(order()), said({"s": "some new word"}))[1]) is NotReady
+    assert type(converse(it.check(order()), said({"s": "no"}))[1]) is Refused
+    assert type(converse(it.check(order()), said({}, 500))[1]) is Trouble
+    it = remote('[check]\nget = "t"\npending = "body.wait"\notherwise = "ready"\n[[file]]\nlink = "body.url"\n')
+    assert type(converse(it.check(order()), said({"url": "/f"}))[1]) is Ready
+
+
 def test_a_failure_without_a_reason_says_what_the_remote_said() -> None:
     """Its word is more than that it answered 200."""
     it = remote('[check]\nget = "t"\nword = "body.s"\nfailed = ["stopped"]\ndone = ["ok"]\n')
@@ -993,6 +1003,11 @@ MISTAKES = [
     ("[feed]\nget = 'x'\n" + CHECK, "feed", "not both"),
     ("[feed]\n", "feed", "needs get"),
     ("[nudge]\njws = 'X'\n" + CHECK, "nudge", "needs keys"),
+    (
+        '[check]\nget = "t"\nready = "body"\notherwise = "pendng"\n[[file]]\nlink = "body"',
+        "check.otherwise",
+        "did you mean 'pending'?",
+    ),
     ("[nudge]\nhmac = 'X'\n" + CHECK, "nudge", "needs a secret"),
     ("[nudge]\n" + CHECK, "nudge", "needs a proof"),
     ("[auth]\nbasic = {}\n" + CHECK, "auth.basic", "needs a user"),

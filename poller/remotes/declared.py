@@ -311,7 +311,7 @@ def abilities(page: Page) -> list[str]:
 
 def _passes(step: Step, reply: Reply) -> bool:
     """Tell whether a reply is good enough for a step that does not say what good is."""
-    says = any(each.name in {verdict.READY, "done"} for each in step.verdicts)
+    says = step.otherwise or any(each.name in {verdict.READY, "done"} for each in step.verdicts)
     return not says and reply.status < _GOOD
 
 

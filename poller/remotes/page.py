@@ -217,6 +217,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         keep: what later addresses, bodies and expressions may use.
         then: further requests, once the verdict is ready.
         at_once: true of a reply that is the file itself.
+        otherwise: the verdict about a good reply that none of the others is true of.
     """
 
     call: Call
@@ -230,6 +231,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     report: Report | None = None
     then: tuple["Step", ...] = ()
     at_once: Expression | None = None
+    otherwise: str | None = None
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):

@@ -179,7 +179,7 @@ class _Reader:
             table.note("is needed: how to ask about a task; or a [feed], where there are no tasks")
             return Step(call=Call(method="GET", address=Address("")))
         read = step(table, questioning=True)
-        if not {"ready", "done"} & {verdict.name for verdict in read.verdicts}:
+        if not {"ready", "done"} & {read.otherwise, *(verdict.name for verdict in read.verdicts)}:
             table.note("needs a verdict that ends well: ready, or done where there is no file")
         table.close()
         return read

@@ -39,6 +39,7 @@ def step(table: Table, *, questioning: bool = False) -> Step:
         report=_report(table) if questioning and "report" in table else None,
         then=tuple(map(_then, table.tables("then"))) if questioning else (),
         at_once=table.expression("at_once") if questioning else None,
+        otherwise=table.choice("otherwise", VERDICTS) if table.text("otherwise") else None,
     )
 
 

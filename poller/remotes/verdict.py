@@ -29,9 +29,9 @@ def named(step: Step, reply: Reply, seen: Mapping[str, Any]) -> str | None:
                 return verdict.name
         except ValueError as error:
             problem = problem or error
-    if problem is not None and good:
+    if problem is not None and good and step.otherwise is None:
         raise problem
-    return None
+    return step.otherwise if good else None
 
 
 def answer(  # noqa: PLR0911 - one line a verdict
