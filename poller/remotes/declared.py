@@ -100,7 +100,7 @@ class DeclaredRemote:
             how = {"again": start.idempotent, "digest": start.at_once is not None}
             request = self._binding.request(start.step.call, values, **how)
             reply = yield request
-            seen = scene.scene(reply, task={}, vars={}, input=given)
+            seen = scene.scene(reply, task={}, vars={"start_id": wish.start_id}, input=given)
             if start.at_once is not None and is_true(start.at_once.of(seen)):
                 return Started(task_id=wish.start_id, kept={_AT_ONCE: request.url})
             return self._started(start, reply, seen)
