@@ -205,7 +205,8 @@ class Witness:
     def _kill_the_one_that_folds(self, child: subprocess.Popen) -> None:
         """The store goes on without it."""
         for each in _folding(child):
-            each.kill()
+            with suppress(psutil.NoSuchProcess):  # it may have ended just now
+                each.kill()
             self.left["a fold that was killed alone"] += 1
         self._listen(child, 100)
 
