@@ -161,6 +161,14 @@ def test_another_package_of_that_name_is_noticed(monkeypatch: pytest.MonkeyPatch
         remotes.parse(HEAD + CHECK, where="acme.toml")
 
 
+def test_more_of_an_address_than_is_wanted_is_cut_off() -> None:
+    """Who pastes the address of the API means the same as who gives that of the server."""
+    page = remotes.page("saleor")
+    for url in ("https://shop.example", "https://shop.example/", "https://shop.example/graphql/"):
+        it = DeclaredRemote(page, {"SALEOR_URL": url, "SALEOR_TOKEN": "t"})
+        assert next(it.check(order())).url == "https://shop.example/graphql/"
+
+
 @pytest.mark.parametrize(
     ("text", "compared"),
     [

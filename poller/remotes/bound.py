@@ -232,9 +232,16 @@ def complete(page: Named, values: Mapping[str, str]) -> dict[str, str]:
     problems += [(name, why) for name, value in values.items() if (why := _no_address(name, value))]
     if problems:
         raise ConfigurationError(f"{page.name} is not configured", problems=tuple(problems))
-    given = {name: value for name, value in values.items() if value}
+    given = {name: _cut(value, page.settings.get(name)) for name, value in values.items() if value}
     defaults = {name: variable.default or "" for name, variable in page.settings.items() if name not in given}
     return given | {name: filled(default, given) for name, default in defaults.items()}
+
+
+def _cut(value: str, variable: Variable | None) -> str:
+    """Cut off what nobody wants at the end of a setting."""
+    if variable is None or not variable.without:
+        return value
+    return value.rstrip("/").removesuffix(variable.without)
 
 
 def filled(text: str, values: Mapping[str, str]) -> str:

@@ -47,12 +47,14 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         default: used when it is not set; may name other settings in braces.
+        without: what is cut off its end, for who gives more of an address than is wanted.
         why: one sentence for who has to fill it in.
     """
 
     required: bool = False
     secret: bool = False
     default: str | None = None
+    without: str = ""
     why: str = ""
 
 
