@@ -115,7 +115,12 @@ async def test_a_wish_that_does_not_fit_asks_nobody(tmp_path: Path) -> None:
             {"field": "input.templat", "message": "is not known; did you mean 'template'?"},
             {"field": "input.template", "message": "is required."},
         ]
-        assert (await it.post("/remotes/press/tasks", {"task_id": "T"}))[0] == 422
+        status, problem = await it.post("/remotes/press/tasks", {"task_id": "T", "inptu": {}, "input": {"copys": 1}})
+        assert (status, [fault["field"] for fault in problem["errors"]]) == (
+            422,
+            ["input.copys", "input.template", "inptu", "task_id"],
+        )
+        assert problem["errors"][2]["message"].endswith("did you mean 'input'?")
         assert (await it.post("/remotes/press/tasks", {"input": 7, "kind": 7}))[0] == 422
         assert (await it.post("/remotes/press/tasks", []))[0] == 422
         assert (await it.post("/remotes/press/tasks", [7]))[0] == 422

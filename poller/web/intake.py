@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import msgspec
 
-from poller.errand import Started, Task, Wish
+from poller.errand import Misfit, Started, Task, Wish
 from poller.order import Order, place
 from poller.web import fields
 from poller.web.body import Doubled
@@ -103,8 +103,13 @@ class Intake:
             "filename": fields.pattern,
         }
 
-    def beginning(self, remote: str, posted: Any) -> Beginning:
+    def beginning(self, remote: str, posted: Any, fit: Callable[[Wish], Wish]) -> Beginning:
         """Read what is to be started, and what is to be known of its order.
+
+        Args:
+            remote: where.
+            posted: as it came.
+            fit: checks a wish, and fills in what was not said; raises Misfit.
 
         Raises:
             Refusal: 422; it names every field that is wrong.
@@ -115,6 +120,11 @@ class Intake:
             faults.refuse()
         given = {name: value for name, value in posted.items() if name not in _STARTING}
         wish = self._wish(posted, bool(given.get("dry_run")), faults)
+        if not faults:
+            try:
+                wish = fit(wish)
+            except Misfit as misfit:
+                faults.extend(Fault(field, message) for field, message in misfit.faults)
         asked = self._fields(given, "", now, faults, clashing=False)
         for name in {"task_id", "taskID", "remote"} & given.keys():
             faults.add(name, "is not for who starts a task: the address names the remote, and the remote the task")

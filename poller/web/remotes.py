@@ -98,8 +98,7 @@ class Remotes:
             raise Refusal(403, str(error), hint="send it as the remote signs it; its page says how") from None
 
     def _beginning(self, name: str, posted: Any) -> Beginning:
-        beginning = self._intake.beginning(name, posted)
-        return beginning._replace(wish=self._desk.fit(name, beginning.wish))
+        return self._intake.beginning(name, posted, lambda wish: self._desk.fit(name, wish))
 
     async def _start_all(self, name: str, beginnings: list[Beginning]) -> list[Order]:
         """Start one after the other; if one cannot be started, cancel those that were before it."""
