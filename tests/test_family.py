@@ -531,10 +531,7 @@ async def test_a_push_of_saleor_s_is_recognised_and_not_believed(
             assert (await it.post("/remotes/saleor/nudge", body, headers=event))[0] == 403
             asked = remote.asked
             headers = {**event, "Saleor-Signature": sign(remote, body)}
-            assert (
-                await it.post("/remotes/saleor/nudge", body + b" ", headers=headers) == (403, pytest.approx({}, abs=1))
-                or True
-            )
+            assert (await it.post("/remotes/saleor/nudge", body + b" ", headers=headers))[0] == 403
             other = {"Saleor-Event": "order_created", "Saleor-Signature": sign(remote, body)}
             assert await it.post("/remotes/saleor/nudge", body, headers=other) == (202, {"nudged": 0})
             assert remote.asked == asked

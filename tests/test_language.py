@@ -940,6 +940,11 @@ def test_a_feed_says_what_is_wrong() -> None:
     assert len(converse(it.look({}), said({}, headers={"ETag": '"a b/c"'.replace(" ", "_")}))[1].task_id) == 32
     assert converse(it.look({}), Aborted(Trouble(reason="x")))[1].reason == "x"
     assert converse(it.check(order()))[1].links[0].url == "https://acme.example/api/latest"
+    away = 'headers = { X-Key = "{ACME_KEY}" }\nallow_origins = ["https://cdn.example"]\n[feed]\nget = "%s"\n'
+    for where, key in (("latest", "canary-key"), ("https://cdn.example/latest", None)):
+        asked_at = remote(away % where)
+        assert converse(asked_at.look({}), said({}, sha256="ab"))[0][0].headers.get("X-Key") == key
+        assert converse(asked_at.check(order()))[1].links[0].headers.get("X-Key") == key
     with pytest.raises(ConfigurationError) as raised:
         remote("[feed]\nget = 'https://evil.example/x'\n")
     assert raised.value.problems[0][0] == "acme: feed.get"

@@ -13,17 +13,9 @@ from poller.cli.plain import for_people, say, say_json
 from poller.web.view import OrderView
 
 
-def _input(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
+def _input(ctx: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, Any]:
     """Read ``--input NAME=VALUE``; a value that is JSON is taken as such, any other as text; ``@FILE`` is read."""
-    read: dict[str, Any] = {}
-    for value in values:
-        name, mark, text = value.partition("=")
-        if not name or not mark:
-            raise click.BadParameter(f"{value!r} is not NAME=VALUE")
-        if name in read:
-            raise click.BadParameter(f"{name!r} is given twice")
-        read[name] = _value(text)
-    return read
+    return {name: _value(text) for name, text in options.context(ctx, option, values).items()}
 
 
 def _value(text: str) -> Any:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from hashlib import sha256
 
+from msgspec.structs import replace
+
 from poller import units
 from poller.address import bare
 from poller.errand import Version
@@ -43,8 +45,8 @@ class Watch:
 
     def __init__(self, feed: Feed, files: tuple[FileRule, ...], binding: Binding) -> None:
         self.every = _seconds(filled(feed.every, binding.settings), binding.name)
-        self._url = _url(feed, binding)
-        headers = {**binding.headers, **feed.headers}
+        self._url, own = _address(feed, binding)
+        headers = {**(binding.headers if own else {}), **feed.headers}
         self._headers = {name: template.text(text, binding.settings) for name, text in headers.items()}
         self._rule = files[0] if files else None
 
@@ -67,17 +69,9 @@ class Watch:
         """Say where a version is, as long as it is the newest; nobody is asked for that."""
         yield from ()
         expected = order.kept.get("etag") or order.kept.get("sha256") or ""
-        rule = self._rule
-        link = Link(url=self._url, headers=self._headers, expected=str(expected), auth=rule is None or rule.auth)
-        if rule is not None:
-            link = Link(
-                url=link.url,
-                headers=link.headers,
-                expected=link.expected,
-                auth=link.auth,
-                extension=rule.extension,
-                extensions=rule.extensions,
-            )
+        link = Link(url=self._url, headers=self._headers, expected=str(expected))
+        if (rule := self._rule) is not None:
+            link = replace(link, auth=rule.auth, extension=rule.extension, extensions=rule.extensions)
         return Ready(links=(link,))
 
     def _request(self, seen: Mapping[str, str]) -> Request:
@@ -86,14 +80,14 @@ class Watch:
         return Request(method="GET", url=self._url, headers=headers, digest=True)
 
 
-def _url(feed: Feed, binding: Binding) -> str:
+def _address(feed: Feed, binding: Binding) -> tuple[str, bool]:
+    """Give a feed's address, and whether it is of the base's origin."""
     try:
         url = binding.placed(feed.address, binding.settings)
-        binding.demand_own(url)
+        return url, binding.demand_own(url) == binding.base
     except Aborted as aborted:
         problems = ((f"{binding.name}: feed.get", getattr(aborted.outcome, "reason", "")),)
         raise ConfigurationError(f"{binding.name} is not configured", problems=problems) from None
-    return url
 
 
 def _seconds(text: str, name: str) -> float:
